@@ -1,0 +1,615 @@
+"""The whole error tree.
+
+::
+
+    TorporError
+    ├── InternalError            a bug of ours; stops the run
+    ├── UsageError               the call was wrong; nothing was touched
+    │   ├── PathRefused          a path that no volume takes
+    │   ├── VolumeUnknown        no such volume
+    │   ├── EventRefused         an event's kind, span, key or body that can't be recorded
+    │   ├── EventTooLarge        a body over the limit
+    │   ├── MemoryRefused        a memory entry that can't be kept
+    │   ├── SpendRefused         an amount or account that can't be booked
+    │   ├── NotRecordable        an argument or result that a journal can't hold
+    │   ├── NotInRun             something that only a run can do, done outside one
+    │   ├── HandlerUnknown       a message that the agent has no handler for
+    │   ├── SettingRefused       a setting of the wrong type
+    │   ├── DurationRefused      a duration that is none
+    │   ├── StepRefused          a function that can't be a step or an effect
+    │   ├── ContentRefused       content or a mode that a file can't have
+    │   ├── CancelRefused        a run that can't be cancelled
+    │   ├── ModelUnknown         a name that means no model
+    │   └── SettleRefused        a verdict on an effect that isn't waiting for one
+    ├── WorkbookError            the file
+    │   ├── WorkbookMissing      no file there
+    │   ├── WorkbookOwned        another owner holds it
+    │   ├── WorkbookClosed       used after close
+    │   ├── WorkbookReadOnly     a write through a read-only workbook, or in a place that can't be written
+    │   ├── NotAWorkbook         a file of something else
+    │   ├── NewerFormat          written by a later Torpor
+    │   ├── WorkbookDamaged      the bytes contradict themselves
+    │   ├── StorageFull          no room on the device
+    │   ├── StorageFailed        the device or the file system refused
+    │   ├── TransactionLost      the transaction was rolled back under its user
+    │   ├── TransactionEntangled another task wrote into an open transaction
+    │   ├── KeyReused            one idempotency key, two different facts
+    │   ├── FileMissing          no such file in the volume
+    │   ├── FileInTheWay         a file where the path needs a folder, or the reverse
+    │   └── QuotaExceeded        the volume is full
+    ├── RunError                 one handling of a message
+    │   ├── Nondeterminism       a replay that asked for something else than before
+    │   ├── StepFailed           a step raised, after its retries
+    │   ├── UnknownOutcome       an effect that may or may not have happened
+    │   ├── EffectRefused        raised by an effect: the world said no, nothing happened
+    │   └── RunCancelled         the run was cancelled
+    ├── SourceError              one feed; never loses the others
+    │   ├── SourceMissing        no such file or page
+    │   ├── SourceUnreachable    the host didn't answer
+    │   ├── SourceRefused        an address we will not call
+    │   ├── SourceTooLarge       over the byte limit
+    │   └── SourceMalformed      bytes that are no feed, with line and column
+    ├── ModelError               a model
+    │   ├── ModelUnavailable     it didn't answer; may be tried again
+    │   ├── ModelRefused         it said no; trying again won't help
+    │   └── ModelAnswerUnusable  it answered, but not in a form that passes the membrane
+    └── DeliveryFailed           the briefing could not be put where it belongs
+
+Every class has a stable `code`, typed fields, a sentence (`says`) and a next step (`hint`), both made from the fields.
+Policy reads fields and classes, never text.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, dataclass_transform
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class TorporError(Exception):
+    """Whatever Torpor raises on purpose.
+
+    A class's annotations are its fields, given by name. (As with dataclasses, which would take eight milliseconds of
+    every start to make fifty classes.)
+    """
+
+    code: ClassVar[str] = "TOR-000"
+    says: ClassVar[str] = "Torpor failed."
+    hint: ClassVar[str] = "Run `torpor --help`."
+    names: ClassVar[tuple[str, ...]] = ()
+    """The fields' names, inherited first."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.names = (*cls.names, *vars(cls).get("__annotations__", {}))
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        given = {name: getattr(type(self), name) for name in self.names if hasattr(type(self), name)} | fields
+        if given.keys() != set(self.names):
+            takes = ", ".join(self.names) or "nothing"
+            raise TypeError(f"{type(self).__name__} takes {takes}, not {', '.join(fields)}")
+        vars(self).update(given)
+
+    @property
+    def message(self) -> str:
+        """What happened, in one sentence."""
+        return self.says.format_map(vars(self))
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it."""
+        return self.hint.format_map(vars(self))
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step} [{self.code}]"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={vars(self)[name]!r}' for name in self.names)})"
+
+    def __reduce__(self) -> tuple[Callable[[], TorporError], tuple[()]]:
+        return functools.partial(type(self), **{name: vars(self)[name] for name in self.names}), ()
+
+
+class InternalError(TorporError):
+    """A bug of ours: a promise that the code makes to itself was broken."""
+
+    code = "TOR-001"
+    says = "Torpor broke a promise to itself: {promise}."
+    hint = "Nothing more was written; please report this with the workbook's `torpor verify`."
+    promise: str
+
+
+# --- the call was wrong -------------------------------------------------------------------------------------------
+
+
+class UsageError(TorporError):
+    """The call was wrong; nothing was touched."""
+
+
+class PathRefused(UsageError):
+    """A path that no volume takes."""
+
+    code = "TOR-101"
+    says = "The path {path!r} is refused: {reason}."
+    hint = "Use an absolute, normalised path such as /notes/today.txt."
+    path: str
+    reason: str
+
+
+class VolumeUnknown(UsageError):
+    """No such volume."""
+
+    code = "TOR-102"
+    says = "There is no volume {volume!r}."
+    hint = "The volumes are workspace, memory and tmp."
+    volume: str
+
+
+class EventRefused(UsageError):
+    """An event's kind, span, key or body that can't be recorded."""
+
+    code = "TOR-103"
+    says = "The event's {part} is refused: {reason}."
+    hint = "Kinds are dotted lower-case words (note.added); bodies are JSON objects."
+    part: str
+    reason: str
+
+
+class EventTooLarge(UsageError):
+    """A body over the limit."""
+
+    code = "TOR-104"
+    says = "The body of the {kind} event takes {size:,} bytes; the limit is {limit:,}."
+    hint = "Write the value to a file of the workspace or memory volume and put its path into the event."
+    kind: str
+    size: int
+    limit: int
+
+
+class MemoryRefused(UsageError):
+    """A memory entry or a search that can't be taken."""
+
+    code = "TOR-105"
+    says = "The memory's {part} is refused: {reason}."
+    hint = "See `torpor memory --help` and Memory's docstring for what it takes."
+    part: str
+    reason: str
+
+
+class SpendRefused(UsageError):
+    """An amount or account that can't be booked."""
+
+    code = "TOR-106"
+    says = "The spend of {amount!r} {unit} from {source!r} to {target!r} is refused: {reason}."
+    hint = "Book a positive whole number of micro-units between two different accounts."
+    amount: int
+    unit: str
+    source: str
+    target: str
+    reason: str
+
+
+class NotRecordable(UsageError):
+    """An argument or result that a journal can't hold."""
+
+    code = "TOR-107"
+    says = "{where} of {name} can't be recorded: {reason}."
+    hint = "Pass plain data: numbers, text, lists, dicts, dataclasses, msgspec structs or pydantic models."
+    name: str
+    where: str
+    reason: str
+
+
+class NotInRun(UsageError):
+    """Something that only a run can do, done outside one or in a task that the run doesn't know."""
+
+    code = "TOR-108"
+    says = "{what} was used {where}."
+    hint = "Call it inside an agent's handler; use torpor.gather() to do several things at once."
+    what: str
+    where: str
+
+
+class HandlerUnknown(UsageError):
+    """A message that the agent has no handler for."""
+
+    code = "TOR-109"
+    says = "The agent {agent} has no handler for {asked!r}."
+    hint = "It handles: {known}."
+    agent: str
+    asked: str
+    known: str
+
+
+class SettingRefused(UsageError):
+    """A setting that the agent doesn't have, or a value of the wrong type."""
+
+    code = "TOR-110"
+    says = "The setting {name} of {agent} is refused: {reason}."
+    hint = "Give it a value of the type that the agent declares."
+    agent: str
+    name: str
+    reason: str
+
+
+class SettleRefused(UsageError):
+    """A verdict on an effect that isn't waiting for one."""
+
+    code = "TOR-111"
+    says = "The effect {key!r} can't be settled: {reason}."
+    hint = "`torpor runs FILE` lists the effects that wait for a verdict."
+    key: str
+    reason: str
+
+
+class ContentRefused(UsageError):
+    """Content or a mode that a file can't have."""
+
+    code = "TOR-112"
+    says = "What was to be written is refused: {reason}."
+    hint = "Files hold bytes, and permission bits from 0 to 0o777: encode text with .encode()."
+    reason: str
+
+
+class DurationRefused(UsageError):
+    """A duration that is none."""
+
+    code = "TOR-113"
+    says = "{duration!r} is not a duration."
+    hint = 'Write a positive number of seconds, or a number with ms, s, m, h or d: "20s".'
+    duration: str
+
+
+class StepRefused(UsageError):
+    """A function that can't be a step, an effect or a handler."""
+
+    code = "TOR-114"
+    says = "{name} can't be {role}: {reason}."
+    hint = "Write `async def`, with plain named arguments; an effect takes a keyword argument `key`."
+    name: str
+    role: str
+    reason: str
+
+
+class CancelRefused(UsageError):
+    """A run that can't be cancelled: unknown, or over."""
+
+    code = "TOR-116"
+    says = "Run {run} can't be cancelled: {reason}."
+    hint = "`torpor runs FILE` lists the runs and their states."
+    run: str
+    reason: str
+
+
+class ModelUnknown(UsageError):
+    """A name that means no model."""
+
+    code = "TOR-115"
+    says = "There is no model {name!r}."
+    hint = "Say `local`, or `openai:NAME` for a model of an OpenAI-compatible server."
+    name: str
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+class WorkbookError(TorporError):
+    """Something is wrong with the workbook."""
+
+
+class WorkbookMissing(WorkbookError):
+    """There is no workbook at the path."""
+
+    code = "TOR-201"
+    says = "There is no workbook at {path}: {reason}."
+    hint = "Check the path; `Workbook.open` creates a workbook where there is none, unless it opens read-only."
+    path: str
+    reason: str
+
+
+class WorkbookOwned(WorkbookError):
+    """Another owner holds the workbook for writing."""
+
+    code = "TOR-202"
+    says = "{path} is held for writing by process {pid} ({command}), since {since}."
+    hint = "Close it there first, or open it here with readonly=True."
+    path: str
+    pid: int
+    command: str
+    since: str
+
+
+class WorkbookClosed(WorkbookError):
+    """The workbook was used after it was closed."""
+
+    code = "TOR-203"
+    says = "{path} was closed before this call."
+    hint = "Keep the work inside the `with Workbook.open(...)` block."
+    path: str
+
+
+class WorkbookReadOnly(WorkbookError):
+    """A write through a read-only workbook, or in a place that can't be written."""
+
+    code = "TOR-204"
+    says = "{path} can't be written: {reason}."
+    hint = "Open it without readonly=True, from a folder that you may write."
+    path: str
+    reason: str
+
+
+class NotAWorkbook(WorkbookError):
+    """The file is something else."""
+
+    code = "TOR-205"
+    says = "{path} is not a workbook: {reason}."
+    hint = "Nothing was changed. Check the path, or restore the workbook from its last copy."
+    path: str
+    reason: str
+
+
+class NewerFormat(WorkbookError):
+    """The file was written by a later Torpor."""
+
+    code = "TOR-206"
+    says = "{path} has format {found}; this Torpor knows formats up to {known}."
+    hint = "Nothing was read or changed. Upgrade Torpor: pip install -U torpor."
+    path: str
+    found: int
+    known: int
+
+
+class WorkbookDamaged(WorkbookError):
+    """The bytes of the file contradict themselves."""
+
+    code = "TOR-207"
+    says = "{path} is damaged: {reason}."
+    hint = "Stop writing to it, keep a copy, and run `torpor verify` on it for the whole list."
+    path: str
+    reason: str
+
+
+class StorageFull(WorkbookError):
+    """The device has no room; the transaction was undone, everything acknowledged before it is kept."""
+
+    code = "TOR-208"
+    says = "No room left to write {path}: {reason}. The transaction was undone."
+    hint = "Free some space and try again; what was acknowledged before is safe."
+    path: str
+    reason: str
+
+
+class StorageFailed(WorkbookError):
+    """The device or the file system refused an operation."""
+
+    code = "TOR-209"
+    says = "The storage under {path} failed: {reason}. The transaction was undone."
+    hint = "Look at the device and the system's log before writing again."
+    path: str
+    reason: str
+
+
+class TransactionLost(WorkbookError):
+    """The transaction was rolled back under its user, by an earlier error inside it."""
+
+    code = "TOR-210"
+    says = "The transaction on {path} was already rolled back by an earlier error; nothing of it is kept."
+    hint = "Let the earlier error leave the `with book.transaction()` block, then start again."
+    path: str
+
+
+class TransactionEntangled(WorkbookError):
+    """Another task wrote while a transaction was open."""
+
+    code = "TOR-211"
+    says = "Another task used {path} while a transaction was open on it."
+    hint = "Don't await inside `with book.transaction()`: gather the facts first, then write them."
+    path: str
+
+
+class KeyReused(WorkbookError):
+    """One idempotency key was used for two different facts."""
+
+    code = "TOR-212"
+    says = "The key {key!r} already belongs to {owner}; this is something else."
+    hint = "Derive the key from what makes the fact unique; the first one is kept unchanged."
+    key: str
+    owner: str
+
+
+class FileMissing(WorkbookError):
+    """There is no such file in the volume."""
+
+    code = "TOR-213"
+    says = "There is no {path} in the {volume} volume."
+    hint = "`torpor files ls FILE {volume}:/` lists what is there."
+    volume: str
+    path: str
+
+
+class FileInTheWay(WorkbookError):
+    """A file stands where the path needs a folder, or the reverse."""
+
+    code = "TOR-214"
+    says = "{path} can't be put into the {volume} volume: {other} is in the way."
+    hint = "Choose another path, or move {other} first."
+    volume: str
+    path: str
+    other: str
+
+
+class QuotaExceeded(WorkbookError):
+    """The volume would hold more than its quota."""
+
+    code = "TOR-215"
+    says = "The {volume} volume holds {used:,} of {quota:,} bytes; {asked:,} more don't fit."
+    hint = "Delete something, or raise the quota with `book.volumes.set_quota`."
+    volume: str
+    used: int
+    quota: int
+    asked: int
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+class RunError(TorporError):
+    """Something is wrong with one run."""
+
+
+class Nondeterminism(RunError):
+    """A replay asked for something else than the journal has."""
+
+    code = "TOR-301"
+    says = "Run {run}, step {position}: the journal has {recorded}; the code now asks for {asked}."
+    hint = "A handler must do the same when replayed: put clocks, chance and reads of the world into steps."
+    run: str
+    position: str
+    recorded: str
+    asked: str
+
+
+class StepFailed(RunError):
+    """A step raised, after its retries; the same error comes again at every replay."""
+
+    code = "TOR-302"
+    says = "{name} failed after {attempts} attempt(s): {kind}: {detail}"
+    hint = "Catch StepFailed in the handler to go on without it; the journal keeps every attempt."
+    name: str
+    kind: str
+    detail: str
+    attempts: int
+
+
+class UnknownOutcome(RunError):
+    """An effect may or may not have happened, and nobody but you can tell."""
+
+    code = "TOR-303"
+    says = "Whether {name} with key {key!r} happened is not known: {reason}. The run is parked."
+    hint = "Look at the world, then say so: `torpor settle FILE {key} --happened` or `--did-not-happen`."
+    run: str
+    name: str
+    key: str
+    reason: str
+
+
+class EffectRefused(RunError):
+    """For effects to raise: the world said no, and nothing happened."""
+
+    code = "TOR-304"
+    says = "The world refused: {reason}."
+    hint = "Nothing happened outside; the effect is recorded as failed."
+    reason: str
+
+
+class RunCancelled(RunError):
+    """The run was cancelled."""
+
+    code = "TOR-305"
+    says = "Run {run} was cancelled: {reason}."
+    hint = "Its finished steps stay in the journal; send the message again to start afresh."
+    run: str
+    reason: str
+
+
+# --- sources ------------------------------------------------------------------------------------------------------
+
+
+class SourceError(TorporError):
+    """One source could not be read; it never loses the others."""
+
+    source: str
+
+
+class SourceMissing(SourceError):
+    """There is no such file or page."""
+
+    code = "TOR-401"
+    says = "{source} can't be read: {reason}."
+    hint = "Check the path or address."
+    reason: str
+
+
+class SourceUnreachable(SourceError):
+    """The host didn't answer in time, or broke off."""
+
+    code = "TOR-402"
+    says = "{source} didn't answer: {reason}."
+    hint = "It is asked again at the next briefing."
+    reason: str
+
+
+class SourceRefused(SourceError):
+    """An address that we will not call."""
+
+    code = "TOR-403"
+    says = "{source} is refused: {reason}."
+    hint = "Agents may call public http(s) addresses only; type the address yourself to allow it."
+    reason: str
+
+
+class SourceTooLarge(SourceError):
+    """More bytes than the limit."""
+
+    code = "TOR-404"
+    says = "{source} has more than {limit:,} bytes."
+    hint = "Ask for a shorter feed, or one page of it."
+    limit: int
+
+
+class SourceMalformed(SourceError):
+    """The bytes are no feed."""
+
+    code = "TOR-405"
+    says = "{source} is no readable feed at line {line}, column {column}: {reason}."
+    hint = "RSS 2.0, Atom and JSON Feed are read; tell the feed's owner."
+    line: int
+    column: int
+    reason: str
+
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+class ModelError(TorporError):
+    """A model could not do what it was asked."""
+
+    model: str
+    reason: str
+
+
+class ModelUnavailable(ModelError):
+    """The model didn't answer, or is busy; trying again may help, after `retry_after_s` seconds if it said so."""
+
+    code = "TOR-501"
+    says = "The model {model} is unavailable: {reason}."
+    hint = "Try again later, or use --model local, which needs no network."
+    retry_after_s: float | None = None
+
+
+class ModelRefused(ModelError):
+    """The model said no; trying again won't help."""
+
+    code = "TOR-502"
+    says = "The model {model} refused: {reason}."
+    hint = "Check the key, the address and the model's name."
+
+
+class ModelAnswerUnusable(ModelError):
+    """The model answered, but not in a form that passes the membrane."""
+
+    code = "TOR-503"
+    says = "The answer of {model} can't be used: {reason}."
+    hint = "Ask another model, or use --model local."
+
+
+class DeliveryFailed(TorporError):
+    """The briefing could not be put where it belongs; nothing half-written is left."""
+
+    code = "TOR-601"
+    says = "The briefing can't be delivered to {path}: {reason}."
+    hint = "Make the folder writable or choose another --out, then run the same command: nothing is lost."
+    path: str
+    reason: str

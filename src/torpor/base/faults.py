@@ -1,0 +1,50 @@
+"""Named places at which a process may die.
+
+Durable code calls `point("append.inserted")` where dying would be most awkward. In service nothing listens and a call
+costs one comparison. The fault kit (`torpor.testing.faults`) listens, and kills the process there, so that tests can
+show what recovery makes of it. The names are listed once, below: a test visits each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+POINTS: Final = (
+    "append.begun",
+    "append.inserted",
+    "append.committed",
+    "transaction.begun",
+    "transaction.committing",
+    "transaction.committed",
+    "step.begun",
+    "step.intended",
+    "step.called",
+    "step.recorded",
+    "effect.begun",
+    "effect.intended",
+    "effect.performed",
+    "effect.recorded",
+    "run.started",
+    "run.finishing",
+    "run.finished",
+    "delivery.begun",
+    "delivery.staged",
+    "delivery.half",
+    "delivery.placed",
+)
+"""Every fault point of Torpor."""
+
+_listener: Callable[[str], None] | None = None
+
+
+def point(name: str) -> None:
+    """Announce that control has reached the fault point `name`."""
+    if _listener is not None:
+        _listener(name)
+
+
+def listen(listener: Callable[[str], None] | None) -> None:
+    """Have `listener` called with every point reached from now on; None stops it."""
+    global _listener  # noqa: PLW0603  (one process, one listener: an argument would pass through every function)
+    _listener = listener
