@@ -1,0 +1,303 @@
+"""`Workbook`: one agent's file, as its users hold it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from torpor.base.clock import MICROSECONDS, Clock, SystemClock
+from torpor.base.entropy import SystemEntropy
+from torpor.base.errors import TransactionEntangled, WorkbookClosed, WorkbookError, WorkbookMissing
+from torpor.base.ids import AgentId, IdSource
+from torpor.workbook.journal import Event, Journal
+from torpor.workbook.memory import Memory
+from torpor.workbook.opening import create as create_file
+from torpor.workbook.opening import open_store
+from torpor.workbook.owner import Owner, claim
+from torpor.workbook.paths import Volume, check_volume, normal_path
+from torpor.workbook.settings import Settings
+from torpor.workbook.spend import Spend
+from torpor.workbook.store import (
+    FILE,
+    Durability,
+    Savepoint,
+    Store,
+    Transaction,
+)
+from torpor.workbook.streams import FileReader, FileWriter, open_reader
+from torpor.workbook.trees import MODE_DEFAULT, Bytes
+from torpor.workbook.verify import Verification, Verifier
+from torpor.workbook.volumes import FileStat, Volumes
+from torpor.workbook.weather import from_system
+
+
+class Workbook:
+    """One agent's file: its journal, its files, its memory and its spend.
+
+    Open it with `Workbook.open`, best in a `with` block.
+
+    Attributes:
+        journal: the events.
+        volumes: the files; the methods here are the everyday part of it.
+        memory: what the agent learned.
+        spend: what was paid.
+        settings: the agent's typed attributes.
+
+    """
+
+    def __init__(self, store: Store, owner: Owner | None, durability: Durability) -> None:
+        self._store = store
+        self._owner = owner
+        self._durability = durability
+        self._tidies = False
+        self._streams: weakref.WeakSet[FileReader | FileWriter] = weakref.WeakSet()
+        self.journal = Journal(store)
+        self.volumes = Volumes(store, self.journal)
+        self.memory = Memory(store, self.journal)
+        self.spend = Spend(store, self.journal)
+        self.settings = Settings(store, self.journal)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        readonly: bool = False,
+        create: bool = True,
+        durability: Durability = FILE,
+        clock: Clock | None = None,
+    ) -> Workbook:
+        """Open a workbook as its single owner, creating it where there is none; or, read-only, beside the owner.
+
+        Args:
+            path: the file, by custom `NAME.workbook`.
+            readonly: read what is there; needs no ownership and changes nothing.
+            create: make it where there is none; off, that is an error, as it always is read-only.
+            durability: what an acknowledged commit survives.
+            clock: where times come from; the system's clock unless given.
+
+        Raises:
+            WorkbookOwned: somebody else holds it for writing; says who.
+            WorkbookMissing: it isn't there and is not to be created, or its folder isn't.
+            NotAWorkbook, NewerFormat, WorkbookDamaged: the file can't be used; it is left as it is.
+            WorkbookReadOnly, StorageFull, StorageFailed: the place can't be written.
+
+        """
+        name = _absolute(path)
+        clock = clock or SystemClock()
+        ids = IdSource(clock, SystemEntropy())
+        if readonly:
+            at_rest = not Path(f"{name}-wal").exists()
+            store = open_store(name, readonly=True, durability=durability, clock=clock, ids=ids)
+            book = cls(store, None, durability)
+            book._tidies = at_rest
+            return book
+        owner = claim(name, _moment(clock))
+        with ExitStack() as undo:
+            undo.callback(owner.release)
+            if create and not Path(name).exists():
+                create_file(name, ids.text(), durability=durability, clock=clock)
+            store = open_store(name, readonly=False, durability=durability, clock=clock, ids=ids)
+            undo.callback(store.close)
+            book = cls(store, owner, durability)
+            book.volumes.staging.drop()
+            undo.pop_all()
+        return book
+
+    @property
+    def path(self) -> str:
+        """The file, absolute."""
+        return self._store.path
+
+    @property
+    def agent(self) -> AgentId:
+        """The id of the agent that lives here."""
+        row = self._store.row("SELECT agent FROM meta")
+        return AgentId(row[0] if row else "")
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 in a new workbook."""
+        return self._store.read_head()[0]
+
+    def new_id(self) -> str:
+        """Return a new id, greater than those before it."""
+        with self._store.lock:  # an append in another thread takes its ids from the same source
+            return self._store.ids.text()
+
+    def close(self) -> None:
+        """Close the file and give up ownership; streams still open are closed, unfinished writes discarded.
+
+        Twice is once. When the last connection closes, SQLite moves the write-ahead log into the file: at rest an
+        agent is one file.
+
+        Raises:
+            TransactionEntangled: a transaction is open; nothing was closed.
+            WorkbookError: the storage failed at the last; it is closed all the same.
+
+        """
+        if self._store.closed:
+            return
+        if self._store.current() is not None:
+            raise TransactionEntangled(path=self.path)
+        with ExitStack() as steps:  # the last entered is done first, and each whatever becomes of the others
+            if self._tidies:
+                steps.callback(self._tidy)
+            if self._owner is not None:
+                steps.callback(self._owner.release)
+            steps.callback(self._store.close)
+            for stream in list(self._streams):
+                steps.callback(stream.discard if isinstance(stream, FileWriter) else stream.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._store.closed else "read-only" if self._store.readonly else "owned"
+        return f"<Workbook {self.path} ({state})>"
+
+    def transaction(self) -> Transaction | Savepoint:
+        """Return a `with` block whose facts are committed together when it ends, or not at all if it raises.
+
+        A block inside another is undone alone. Don't await inside: gather the facts first, then write them.
+
+        Raises:
+            TransactionEntangled: another task's transaction is open.
+
+        """
+        return self._store.writing()
+
+    def append(
+        self,
+        kind: str,
+        body: dict[str, Any] | msgspec.Struct,
+        *,
+        span: str | None = None,
+        parent: int | None = None,
+        key: str | None = None,
+    ) -> int:
+        """Append an event and return its number; see `Journal.append`."""
+        return self.journal.append(kind, body, span=span, parent=parent, key=key)
+
+    def events(self, after: int = 0, *, span: str | None = None, limit: int | None = None) -> Iterator[Event]:
+        """Yield events in order; see `Journal.events`."""
+        return self.journal.events(after, span=span, limit=limit)
+
+    def read(self, volume: Volume, path: str) -> bytes:
+        """Return a file's content; see `Volumes.read`."""
+        return self.volumes.read(volume, path)
+
+    def write(
+        self,
+        volume: Volume,
+        path: str,
+        data: Bytes,
+        *,
+        mode: int = MODE_DEFAULT,
+        span: str | None = None,
+    ) -> None:
+        """Make a file, or replace it whole; see `Volumes.write`."""
+        self.volumes.write(volume, path, data, mode=mode, span=span)
+
+    def list(self, volume: Volume, folder: str = "/", *, recursive: bool = False) -> list[FileStat]:
+        """Return what is in a folder; see `Volumes.list`."""
+        return self.volumes.list(volume, folder, recursive=recursive)
+
+    def stat(self, volume: Volume, path: str) -> FileStat:
+        """Return what is known of a file or folder; see `Volumes.stat`."""
+        return self.volumes.stat(volume, path)
+
+    def move(self, volume: Volume, path: str, target: str, *, replace: bool = False) -> None:
+        """Give a file or folder another path; see `Volumes.move`."""
+        self.volumes.move(volume, path, target, replace=replace)
+
+    def delete(self, volume: Volume, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, or a folder with all below it; see `Volumes.delete`."""
+        self.volumes.delete(volume, path, recursive=recursive)
+
+    def reader(self, volume: Volume, path: str) -> FileReader:
+        """Open a file for reading piece by piece, as it was last committed.
+
+        Raises:
+            FileMissing: there is no such file.
+
+        """
+        if self._store.closed:
+            raise WorkbookClosed(path=self.path)
+        reader = open_reader(self._connect, lambda store: Volumes(store, self.journal), (volume, normal_path(path)))
+        self._streams.add(reader)
+        return reader
+
+    def writer(self, volume: Volume, path: str, *, mode: int = MODE_DEFAULT, span: str | None = None) -> FileWriter:
+        """Open a file for writing piece by piece; it appears, whole, when the writer closes.
+
+        Raises:
+            PathRefused, VolumeUnknown: the place is refused.
+            WorkbookError: it can't be written.
+
+        """
+        path = normal_path(path)
+        check_volume(volume)
+        name = self.volumes.staging.begin(mode)
+        writer = FileWriter(self._store, self.volumes, (volume, path), name, span)
+        self._streams.add(writer)
+        return writer
+
+    def verify(self) -> Verification:
+        """Check every invariant of SPEC.md and return what was found; changes nothing."""
+        return Verifier(self._store).run()
+
+    def _tidy(self) -> None:
+        """Remove the log and index that reading a workbook at rest has left: a reader's connection can't do it.
+
+        Nobody else may own the workbook meanwhile: whoever does removes them when it closes. It is a courtesy, so
+        what keeps it from being done is no error of the reading.
+        """
+        store = self._store
+        if not Path(f"{store.path}-wal").exists():
+            return
+        with suppress(WorkbookError), ExitStack() as steps:
+            steps.callback(claim(store.path, _moment(store.clock), passing=True).release)
+            open_store(
+                store.path, readonly=False, durability=self._durability, clock=store.clock, ids=store.ids
+            ).close()
+
+    def _connect(self) -> Store:
+        store = self._store
+        return open_store(store.path, readonly=True, durability=self._durability, clock=store.clock, ids=store.ids)
+
+
+def _moment(clock: Clock) -> str:
+    return f"{datetime.fromtimestamp(clock.now_us() / MICROSECONDS, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """Return a path with its links resolved, so that each file has one name.
+
+    Raises:
+        WorkbookMissing, WorkbookReadOnly: no file can have that name, or none that this process may look at.
+
+    """
+    try:
+        name = str(Path(path).resolve())
+        name.encode()
+        Path(f"{name}-owner").exists()  # raises where the name is too long for those of the files beside it
+    except OSError as error:
+        raise from_system(os.fspath(path), error) from error
+    except (RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+        reason = "its name is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        raise WorkbookMissing(path=os.fspath(path), reason=reason) from error
+    return name
