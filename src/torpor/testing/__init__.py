@@ -1,0 +1,31 @@
+"""The fault kit and what tests of durable code need beside it; nothing in service imports it.
+
+`faults` listens at the fault points, `crash` kills child processes there, `power` cuts the power, `disk` breaks the
+disk, `chance` makes choices that can be repeated, and `portrait` says whether two workbooks hold the same.
+"""
+
+from torpor.testing.chance import Seeded
+from torpor.testing.crash import Ended, crash_call, crash_command, crash_script
+from torpor.testing.disk import BrokenDisk, BrokenSync, Fault
+from torpor.testing.faults import fail_at, kill_at, record
+from torpor.testing.portrait import portrait
+from torpor.testing.power import Image, PowerVFS, Tape, images
+
+__all__ = [
+    "BrokenDisk",
+    "BrokenSync",
+    "Ended",
+    "Fault",
+    "Image",
+    "PowerVFS",
+    "Seeded",
+    "Tape",
+    "crash_call",
+    "crash_command",
+    "crash_script",
+    "fail_at",
+    "images",
+    "kill_at",
+    "portrait",
+    "record",
+]

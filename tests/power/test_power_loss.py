@@ -1,0 +1,185 @@
+"""After a power cut a workbook has everything that was acknowledged and nothing by halves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from tests.power.workload import SMALL, Run, append, checkpoint_every, fast_folder, large, record, several, stream
+
+from torpor.base.errors import TorporError
+from torpor.testing import Image, PowerVFS, Seeded, Tape, images, portrait
+from torpor.testing.power import Acknowledged, FolderSynced, Renamed, Synced, Wrote
+from torpor.workbook import Durability, Workbook
+
+
+def fault(run: Run, image: Image, folder: Path) -> str | None:
+    """Open one image and return what is wrong with it, if anything is."""
+    path = folder / run.name
+    if run.name not in image.files:
+        return None if image.acknowledged < 0 else "the workbook is gone"
+    try:
+        with Workbook.open(path) as book:
+            verification = book.verify()
+            if not verification.ok:
+                return f"verify: {verification.problems[0]}"
+            found = portrait(book)
+            allowed = run.states[max(0, image.acknowledged) : image.begun + 1]
+            if found not in allowed:
+                known = run.states.index(found) if found in run.states else "none of the states"
+                return f"state {known} of {image.acknowledged}..{image.begun}"
+            book.append("note.added", {"after": "the cut"})
+            book.verify().require()
+    except TorporError as error:
+        return f"it doesn't open: {error}"
+    return None
+
+
+def losses(run: Run, cuts: Iterable[Image], tmp_path: Path) -> tuple[int, list[str]]:
+    """Lay out each image, with what else a cut leaves beside it, and return their number and what went wrong."""
+    chance = Seeded(7)
+    count = 0
+    found = []
+    fast = fast_folder(tmp_path)
+    folder = fast / "image"
+    for image in cuts:
+        count += 1
+        folder.mkdir()
+        image.lay_out(folder)
+        beside = chance.below(3)
+        if beside:
+            (folder / f"{run.name}-shm").write_bytes(chance.token(32768))
+            (folder / f"{run.name}-owner").write_bytes(b'{"pid": 1, "com'[: 20 * (beside - 1)])
+        wrong = fault(run, image, folder)
+        if wrong:
+            found.append(f"cut {image.at}, {image.how}: {wrong}")
+        shutil.rmtree(folder)
+    fast.rmdir()
+    return count, found
+
+
+def check(run: Run, tmp_path: Path, budget: int, seed: int = 1) -> int:
+    count, found = losses(run, images(run.tape, seed=seed, budget=budget), tmp_path)
+    assert not found, f"{len(found)} of {count} images: {found[:5]}"
+    return count
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    return folder
+
+
+def test_no_transaction_is_lost_or_halved(desk: Path, tmp_path: Path) -> None:
+    run = record(desk, (SMALL,))
+    assert check(run, tmp_path, 500) > 200
+
+
+def test_nothing_is_lost_across_checkpoints(desk: Path, tmp_path: Path) -> None:
+    with checkpoint_every(8):
+        run = record(desk, ((*SMALL, *(append(n) for n in range(8))),))
+    assert check(run, tmp_path, 500) > 200
+
+
+def test_nothing_is_lost_across_closing_and_opening(desk: Path, tmp_path: Path) -> None:
+    run = record(desk, ((append(1), several(1)), (), (several(2),), (append(2), append(3))))
+    assert check(run, tmp_path, 400) > 150
+
+
+def test_a_file_written_as_a_stream_is_there_whole_or_not_at_all(desk: Path, tmp_path: Path) -> None:
+    run = record(desk, ((append(1), stream, append(2)),))
+    check(run, tmp_path, 200)
+
+
+def test_nothing_is_lost_when_large_events_pass_the_usual_checkpoint(desk: Path, tmp_path: Path) -> None:
+    run = record(desk, ((*(large(n) for n in range(24)), append(1)),))
+    opened = next(at for at, op in enumerate(run.tape.ops) if isinstance(op, Renamed))
+    closing = max(at for at, op in enumerate(run.tape.ops) if isinstance(op, Acknowledged))
+    main = main_file(run)
+    written = [op for op in run.tape.ops[opened:closing] if isinstance(op, Wrote) and op.file == main]
+    assert written, "no checkpoint happened while the workbook was open"
+    check(run, tmp_path, 90)
+
+
+def test_a_workbook_is_created_whole_or_not_at_all(desk: Path, tmp_path: Path) -> None:
+    run = record(desk, ((),))
+    assert check(run, tmp_path, 400) > 60
+
+
+def test_a_class_without_syncs_at_commit_loses_acknowledged_transactions(desk: Path, tmp_path: Path) -> None:
+    """The proof that these tests can find a loss at all."""
+    run = record(desk, (SMALL,), synchronous="NORMAL")
+    count, found = losses(run, images(run.tape, seed=1, budget=120), tmp_path)
+    assert len(found) > count // 4, found
+    assert any("state 0 of" in line for line in found), found
+
+
+def test_without_the_syncs_of_the_folder_the_workbook_may_be_gone(desk: Path, tmp_path: Path) -> None:
+    """Leaving out one kind of sync must be found: it shows that each is needed, and that the test sees it."""
+    run = record(desk, ((append(1), append(2)),))
+    run.tape.ops = [op for op in run.tape.ops if not isinstance(op, FolderSynced)]
+    _, found = losses(run, images(run.tape, seed=1, budget=60), tmp_path)
+    assert any("the workbook is gone" in line for line in found), found
+
+
+def test_without_the_syncs_of_the_file_checkpoints_lose_transactions(desk: Path, tmp_path: Path) -> None:
+    with checkpoint_every(8):
+        run = record(desk, (SMALL,))
+    main = main_file(run)
+    run.tape.ops = [op for op in run.tape.ops if not (isinstance(op, Synced) and op.file == main)]
+    _, found = losses(run, images(run.tape, seed=1, budget=200), tmp_path)
+    assert found
+
+
+def main_file(run: Run) -> int:
+    return next(op.file for op in run.tape.ops if isinstance(op, Renamed))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("pages", [3, 8, 1000])
+def test_nothing_is_lost_in_many_more_images(desk: Path, tmp_path: Path, pages: int, seed: int) -> None:
+    with checkpoint_every(pages):
+        run = record(desk, ((*SMALL, stream), (several(3), large(1)), (), (append(1), *SMALL[3:5])))
+    check(run, tmp_path, 2000, seed)
+
+
+def repair(run: Run, image: Image, folder: Path) -> Run:
+    """Open an image once more under the recorder, and return the tape of its repair."""
+    tape = Tape.of(image)
+    durability = Durability("taped", "FULL", vfs="power")
+    with PowerVFS("power", tape), Workbook.open(folder / run.name, durability=durability) as book:
+        at = run.states.index(portrait(book))
+    return Run(run.name, tape, run.states[: at + 1])
+
+
+def cut_twice(run: Run, tmp_path: Path, every: int, budget: int) -> int:
+    count = 0
+    for image in list(images(run.tape, seed=3, budget=400))[::every]:
+        if run.name not in image.files:
+            continue
+        again = tmp_path / "again"
+        again.mkdir()
+        image.lay_out(again)
+        repaired = repair(run, image, again)
+        shutil.rmtree(again)
+        count += check(repaired, tmp_path, budget)
+    return count
+
+
+def test_the_power_may_fail_again_while_a_cut_is_repaired(desk: Path, tmp_path: Path) -> None:
+    with checkpoint_every(8):
+        run = record(desk, (SMALL,))
+    assert cut_twice(run, tmp_path, 12, 20) > 80
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+def test_the_power_may_fail_again_in_every_repair(desk: Path, tmp_path: Path) -> None:
+    with checkpoint_every(5):
+        run = record(desk, ((*SMALL, stream), SMALL[:5]))
+    cut_twice(run, tmp_path, 1, 60)
