@@ -1,0 +1,1 @@
+"""The briefing: an agent that reads feeds and remembers what it has read."""
