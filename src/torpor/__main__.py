@@ -1,0 +1,5 @@
+"""`python -m torpor`."""
+
+from torpor.main import main
+
+main()

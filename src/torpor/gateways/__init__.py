@@ -1,0 +1,1 @@
+"""The doors: each knows the service and no other door."""

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from torpor.gateways.cli.app import build, run
+
+__all__ = ["build", "run"]

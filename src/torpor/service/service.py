@@ -1,0 +1,196 @@
+"""`Service`: one method a use case."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import anyio
+import msgspec
+
+from torpor.base.clock import Clock
+from torpor.base.limits import CHUNK_MAX
+from torpor.models import Model
+from torpor.runtime import Happened, cancel, runs_in, settle, waiting
+from torpor.service.views import (
+    Briefed,
+    BriefRequest,
+    EventView,
+    FileView,
+    FoundView,
+    Place,
+    Progress,
+    RunView,
+    VerifyView,
+)
+from torpor.workbook import Event, Workbook
+
+FOLLOW_PAUSE_S = 0.1
+"""Seconds between two looks at a workbook that is followed."""
+
+
+class Service:
+    """What can be asked of Torpor.
+
+    Args:
+        choose_model: returns the model of a name such as "local" or "openai:gpt-x".
+        clock: where times come from.
+
+    """
+
+    def __init__(self, choose_model: Callable[[str], Model], clock: Clock) -> None:
+        self._choose_model = choose_model
+        self._clock = clock
+
+    async def brief(self, request: BriefRequest, watch: Callable[[Progress], None]) -> Briefed:
+        """Deliver a briefing of what is new in the sources.
+
+        A run that was interrupted is finished first; if it was for the same wish, it is the answer.
+
+        Args:
+            request: what is wished for.
+            watch: is told how far the run is.
+
+        Raises:
+            TorporError: no briefing could be made; what was done is kept, and doing the same again goes on.
+
+        """
+        # Half a second of imports that only a briefing pays.
+        from torpor.service.briefing import brief  # noqa: PLC0415
+
+        model = self._choose_model(request.model)
+        with Workbook.open(request.workbook, clock=self._clock) as book:
+            return await brief(book, request, model, self._clock, watch)
+
+    def events(self, workbook: str, *, after: int = 0, last: int | None = None) -> Iterator[EventView]:
+        """Yield the events of a workbook.
+
+        Args:
+            workbook: the file.
+            after: number of the event to begin behind.
+            last: only the newest so many.
+
+        """
+        with self._reading(workbook) as book:
+            if last is not None:
+                after = max(after, book.last - last)
+            for event in book.events(after):
+                yield _event(event)
+
+    async def follow(self, workbook: str, *, after: int = 0, last: int | None = None) -> AsyncIterator[EventView]:
+        """Yield the events of a workbook, then each new one as it is committed, until the caller stops.
+
+        Reads beside the owner without slowing it: between two looks nothing is held.
+        """
+        with self._reading(workbook) as book:
+            if last is not None:
+                after = max(after, book.last - last)
+            while True:
+                for event in book.events(after):
+                    after = event.seq
+                    yield _event(event)
+                await anyio.sleep(FOLLOW_PAUSE_S)
+
+    def verify(self, workbook: str) -> VerifyView:
+        """Check every invariant of a workbook."""
+        with self._reading(workbook) as book:
+            found = book.verify()
+        facts: dict[str, Any] = {**msgspec.to_builtins(found), "ok": found.ok}
+        return msgspec.convert(facts, type=VerifyView)
+
+    def runs(self, workbook: str) -> list[RunView]:
+        """Return the runs of a workbook, oldest first."""
+        with self._reading(workbook) as book:
+            views = []
+            for info in runs_in(book):
+                view = RunView(run=info.id, message=info.message, state=info.state, started=info.started)
+                if info.state == "parked":
+                    parked = waiting(book, info)
+                    view = msgspec.structs.replace(view, waits_for=parked["key"], reason=parked["reason"])
+                views.append(view)
+            return views
+
+    def settle(self, workbook: str, key: str, *, happened: bool, result: Any = None) -> str:
+        """Say what became of an effect whose outcome is unknown; returns the run that may now be resumed.
+
+        Raises:
+            SettleRefused: no effect of that key waits for a verdict.
+
+        """
+        with Workbook.open(workbook, create=False, clock=self._clock) as book:
+            return settle(book, key, Happened(result) if happened else None)
+
+    def cancel(self, workbook: str, run: str, *, reason: str) -> None:
+        """End an unfinished run; its finished steps stay in the journal.
+
+        Raises:
+            CancelRefused: there is no unfinished run of that id.
+
+        """
+        with Workbook.open(workbook, create=False, clock=self._clock) as book:
+            cancel(book, run, reason)
+
+    def list_files(self, workbook: str, place: Place, *, recursive: bool) -> list[FileView]:
+        """Return what is at a place: the file itself, or what is in the folder."""
+        with self._reading(workbook) as book:
+            at = book.stat(place.volume, place.path)
+            found = [at] if at.kind == "file" else book.list(place.volume, place.path, recursive=recursive)
+            return [msgspec.convert(file, type=FileView, from_attributes=True) for file in found]
+
+    def read_file(self, workbook: str, place: Place, target: IO[bytes]) -> int:
+        """Copy a file of a volume into `target` and return its size in bytes."""
+        with self._reading(workbook) as book, book.reader(place.volume, place.path) as reader:
+            return _copy(reader, target)
+
+    def write_file(self, workbook: str, place: Place, source: IO[bytes]) -> int:
+        """Make or replace a file of a volume, whole, from `source`; returns its size in bytes."""
+        with (
+            Workbook.open(workbook, clock=self._clock) as book,
+            book.writer(place.volume, place.path) as writer,
+        ):
+            return _copy(source, writer)
+
+    def search_memory(self, workbook: str, words: str, *, kind: str | None, limit: int) -> list[FoundView]:
+        """Return the memory entries that have all these words, best first."""
+        with self._reading(workbook) as book:
+            return [
+                FoundView(
+                    entry=found.entry.entry,
+                    kind=found.entry.kind,
+                    content=found.entry.content,
+                    source=found.entry.source,
+                    metadata=found.entry.metadata,
+                    score=found.score,
+                )
+                for found in book.memory.search(words, kind=kind, limit=limit)
+            ]
+
+    @contextmanager
+    def _reading(self, workbook: str) -> Iterator[Workbook]:
+        with Workbook.open(workbook, readonly=True, clock=self._clock) as book:
+            yield book
+
+
+def _event(event: Event) -> EventView:
+    return EventView(
+        seq=event.seq,
+        id=event.id,
+        time=event.time,
+        kind=event.kind,
+        version=event.version,
+        body=event.body,
+        span=event.span,
+        parent=event.parent,
+        key=event.key,
+        hash=event.hash.hex(),
+    )
+
+
+def _copy(source: IO[bytes] | io.RawIOBase, target: Any) -> int:
+    size = 0
+    while piece := source.read(CHUNK_MAX):
+        size += len(piece)
+        target.write(piece)
+    return size
