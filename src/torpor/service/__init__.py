@@ -5,19 +5,19 @@ from torpor.service.views import (
     Briefed,
     BriefRequest,
     EventView,
-    FileView,
     FoundView,
     Place,
-    Progress,
     RunView,
     VerifyView,
 )
+from torpor.skills.briefing.report import Progress
+from torpor.workbook import FileStat
 
 __all__ = [
     "BriefRequest",
     "Briefed",
     "EventView",
-    "FileView",
+    "FileStat",
     "FoundView",
     "Place",
     "Progress",

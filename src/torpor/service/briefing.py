@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from torpor.base.clock import Clock
 from torpor.base.errors import TorporError
 from torpor.models import Model
 from torpor.runtime import Outcome, given_to
-from torpor.service.views import Briefed, BriefRequest, Choice, Message, Progress
-from torpor.skills.briefing.agent import Briefing, Report
-from torpor.skills.briefing.agent import Progress as AgentProgress
+from torpor.service.views import Briefed, BriefRequest
+from torpor.skills.briefing.agent import Briefing
+from torpor.skills.briefing.report import Progress, Report, Told
 from torpor.workbook import Workbook
 
 
@@ -26,11 +24,7 @@ async def brief(
     watch: Callable[[Progress], None],
 ) -> Briefed:
     """Deliver a briefing; see `Service.brief`."""
-
-    def tell(progress: AgentProgress) -> None:
-        watch(Progress(stage=progress.stage, done=progress.done, total=progress.total))
-
-    agent = Briefing(book, model, clock=clock, watch=tell)
+    agent = Briefing(book, model, clock=clock, watch=watch)
     wish = _arguments(request)
     answer: Outcome | None = None
     others: list[Outcome] = []
@@ -65,7 +59,7 @@ def _absolute(source: str) -> str:
 
 def _briefed(report: Report, *, resumed: bool, others: list[Outcome]) -> Briefed:
     problems = [_unfinished(other.run, other.error) for other in others if other.error is not None]
-    problems += [_message(told) for told in report.problems]
+    problems += report.problems
     return Briefed(
         run=report.run,
         status="completed with errors" if problems else "completed",
@@ -75,20 +69,16 @@ def _briefed(report: Report, *, resumed: bool, others: list[Outcome]) -> Briefed
         interests=report.interests,
         model=report.model,
         delivered=report.delivered,
-        chosen=[msgspec.convert(item, type=Choice, from_attributes=True) for item in report.chosen],
+        chosen=report.chosen,
         problems=problems,
-        notes=[_message(told) for told in report.notes],
+        notes=report.notes,
         others_resumed=[other.run for other in others if other.error is None],
     )
 
 
-def _unfinished(run: str, error: Exception) -> Message:
+def _unfinished(run: str, error: Exception) -> Told:
     what = error.message if isinstance(error, TorporError) else f"{type(error).__name__}: {error}"
     next_step = error.next_step if isinstance(error, TorporError) else ""
     code = error.code if isinstance(error, TorporError) else ""
     message = f"Run {run}, interrupted before, could not be finished: {what}"
-    return Message(source=run, message=message, next_step=next_step, code=code)
-
-
-def _message(told: Any) -> Message:
-    return msgspec.convert(told, type=Message, from_attributes=True)
+    return Told(source=run, message=message, next_step=next_step, code=code)

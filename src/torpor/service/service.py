@@ -18,14 +18,13 @@ from torpor.service.views import (
     Briefed,
     BriefRequest,
     EventView,
-    FileView,
     FoundView,
     Place,
-    Progress,
     RunView,
     VerifyView,
 )
-from torpor.workbook import Event, Workbook
+from torpor.skills.briefing.report import Progress
+from torpor.workbook import Event, FileStat, Workbook
 
 FOLLOW_PAUSE_S = 0.1
 """Seconds between two looks at a workbook that is followed."""
@@ -132,12 +131,11 @@ class Service:
         with Workbook.open(workbook, create=False, clock=self._clock) as book:
             cancel(book, run, reason)
 
-    def list_files(self, workbook: str, place: Place, *, recursive: bool) -> list[FileView]:
+    def list_files(self, workbook: str, place: Place, *, recursive: bool) -> list[FileStat]:
         """Return what is at a place: the file itself, or what is in the folder."""
         with self._reading(workbook) as book:
             at = book.stat(place.volume, place.path)
-            found = [at] if at.kind == "file" else book.list(place.volume, place.path, recursive=recursive)
-            return [msgspec.convert(file, type=FileView, from_attributes=True) for file in found]
+            return [at] if at.kind == "file" else book.list(place.volume, place.path, recursive=recursive)
 
     def read_file(self, workbook: str, place: Place, target: IO[bytes]) -> int:
         """Copy a file of a volume into `target` and return its size in bytes."""

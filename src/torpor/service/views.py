@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from torpor.base.errors import PathRefused
+from torpor.skills.briefing.report import Chosen, Told
 from torpor.workbook import VOLUMES, Volume
 
 
@@ -25,32 +26,6 @@ class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "local"
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a briefing is."""
-
-    stage: Literal["collect", "rank", "summarise", "deliver"]
-    done: int
-    total: int
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to know about a source or an item."""
-
-    source: str
-    message: str
-    next_step: str = ""
-    code: str = ""
-
-
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """An item of a briefing."""
-
-    title: str
-    url: str
-    score: float
-    summary: str
-
-
 class Briefed(msgspec.Struct, frozen=True, kw_only=True):
     """How a briefing came out."""
 
@@ -64,9 +39,9 @@ class Briefed(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     delivered: list[str]
     """The Markdown and the HTML file; empty where nothing was new."""
-    chosen: list[Choice]
-    problems: list[Message]
-    notes: list[Message]
+    chosen: list[Chosen]
+    problems: list[Told]
+    notes: list[Told]
     others_resumed: list[str] = []
     """Runs with other wishes that were finished on the way."""
 
@@ -96,17 +71,6 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: str | None = None
     """The key of the effect whose outcome is unknown, where the run is parked."""
     reason: str | None = None
-
-
-class FileView(msgspec.Struct, frozen=True, kw_only=True):
-    """A file or folder of a volume."""
-
-    volume: str
-    path: str
-    kind: Literal["file", "folder"]
-    size: int
-    mode: int
-    mtime: int
 
 
 class FoundView(msgspec.Struct, frozen=True, kw_only=True):

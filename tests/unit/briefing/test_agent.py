@@ -10,7 +10,8 @@ from tests.acceptance.kit import Story, pages, rss, stories
 
 from torpor.base.errors import DeliveryFailed, ModelAnswerUnusable
 from torpor.models import Local, Prompt, Reply, Tier, Vectors
-from torpor.skills.briefing.agent import Briefing, Progress
+from torpor.skills.briefing.agent import Briefing
+from torpor.skills.briefing.report import Progress
 from torpor.workbook import Workbook
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -26,6 +25,7 @@ from torpor.skills.briefing.fetch import fetch
 from torpor.skills.briefing.item import Feed, Item, Validators
 from torpor.skills.briefing.membrane import Summary, admit
 from torpor.skills.briefing.rank import Scored, embedding_text, rank
+from torpor.skills.briefing.report import Chosen, Progress, Report, Stage, Told
 from torpor.workbook import MICRO, Workbook
 
 SUMMARIES_AT_ONCE = 4
@@ -35,25 +35,6 @@ REMEMBERED_CHARS = 4000
 
 NAME_CHARS_MAX = 2048
 """Characters of the name of an article or feed; what is longer is known by its digest."""
-
-Stage = Literal["collect", "rank", "summarise", "deliver"]
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a run is, for whoever looks on; nothing depends on it."""
-
-    stage: Stage
-    done: int
-    total: int
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that the reader should know of a source or an item."""
-
-    source: str
-    message: str
-    next_step: str = ""
-    code: str = ""
 
 
 class Outset(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,37 +85,6 @@ class _Pick(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         return self.answer.summary.text if isinstance(self.answer, Summarised) else ""
-
-
-class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """An item that is in the briefing."""
-
-    title: str
-    url: str
-    score: float
-    summary: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How a briefing came out."""
-
-    run: str
-    new: int
-    already_read: int
-    interests: str
-    model: str
-    chosen: list[Chosen]
-    delivered: list[str]
-    """The Markdown and the HTML file; empty where nothing was new."""
-    problems: list[Told]
-    """What couldn't be read or summarised."""
-    notes: list[Told]
-    """What was odd and survived."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing went wrong."""
-        return not self.problems
 
 
 async def _delivered(
