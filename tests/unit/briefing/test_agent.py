@@ -126,3 +126,13 @@ async def test_the_watcher_hears_every_stage_to_its_end(tmp_path: Path) -> None:
     ends = [(told.stage, told.total) for told in heard if told.done == told.total]
     assert ends == [("collect", 1), ("rank", 1), ("summarise", 3), ("deliver", 1)]
     assert all(0 <= told.done <= told.total for told in heard)
+
+
+@pytest.mark.anyio
+async def test_a_password_in_an_address_is_in_no_page_and_no_report(tmp_path: Path) -> None:
+    sources = [*feed(tmp_path, stories(1)), "http://ada:s3cret@127.0.0.1:9/feed.xml"]
+    with Workbook.open(tmp_path / "x.workbook") as book:
+        report = await Briefing(book, Moody()).send("brief", sources=sources, out=str(tmp_path / "out"), guard=False)
+    assert report.problems[0].source == "http://127.0.0.1:9/feed.xml"
+    assert "s3cret" not in str(report)
+    assert "s3cret" not in "".join(pages(tmp_path / "out"))

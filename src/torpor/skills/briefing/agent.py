@@ -15,12 +15,13 @@ from urllib.parse import quote
 import msgspec
 
 from torpor.base.clock import Clock, SystemClock
-from torpor.base.errors import DeliveryFailed, EffectRefused, SourceError, StepFailed, TorporError
+from torpor.base.errors import DeliveryFailed, EffectRefused, SourceError, StepFailed
 from torpor.base.limits import FETCH_AT_ONCE
 from torpor.models import Model, Prompt, Usage
 from torpor.runtime import Agent, Happened, Note, effect, gather, on, run, step
 from torpor.skills.briefing import deliver as delivery
 from torpor.skills.briefing import render
+from torpor.skills.briefing.canonical import without_secret
 from torpor.skills.briefing.fetch import fetch
 from torpor.skills.briefing.item import Feed, Item, Validators
 from torpor.skills.briefing.membrane import Summary, admit
@@ -170,7 +171,7 @@ class Briefing(Agent):
             ],
             delivered=paths,
             problems=problems,
-            notes=[Told(source=feed.source, message=note) for feed in reading.feeds for note in feed.notes],
+            notes=[_told(feed.source, note) for feed in reading.feeds for note in feed.notes],
         )
 
     # --- steps ---
@@ -186,7 +187,7 @@ class Briefing(Agent):
         try:
             return Gathered(feed=await fetch(source, validators, guard=guard, now_us=now_us))
         except SourceError as error:
-            return Gathered(problem=_told(source, error))
+            return Gathered(problem=_told(source, error.message, error.next_step, error.code))
 
     @step(retries=2)
     async def judge(self, items: list[Item], interests: str) -> list[Scored]:
@@ -270,7 +271,7 @@ class Briefing(Agent):
             except StepFailed as error:
                 what = f"«{item.title}» has no summary: {error.detail}"
                 next_step = "It is in the briefing without one; another --model may do better."
-                answer = Told(source=item.source, message=what, next_step=next_step, code=error.code)
+                answer = _told(item.source, what, next_step, error.code)
         self._advance("summarise", total)
         return answer
 
@@ -308,14 +309,14 @@ class Briefing(Agent):
                 content=f"{item.title}\n\n{item.text[:REMEMBERED_CHARS]}".strip() or item.identity,
                 source=_memory_name(item.identity),
                 aliases=tuple(_memory_name(name) for name in (item.alias,) if name),
-                metadata={"url": item.url, "feed": item.source, "published": item.published_us},
+                metadata={"url": item.url, "feed": without_secret(item.source), "published": item.published_us},
             )
             for item in fresh
         ]
         notes += [
             Note(
                 kind="feed",
-                content=feed.title or feed.source,
+                content=feed.title or without_secret(feed.source),
                 source=_feed_name(feed.source),
                 metadata={**msgspec.to_builtins(feed.validators), "items": len(feed.items)},
             )
@@ -352,8 +353,9 @@ def _memory_name(name: str) -> str:
     return f"sha256:{hashlib.sha256(printable.encode()).hexdigest()}"
 
 
-def _told(source: str, error: TorporError) -> Told:
-    return Told(source=source, message=error.message, next_step=error.next_step, code=error.code)
+def _told(source: str, message: str, next_step: str = "", code: str = "") -> Told:
+    """Return a message without the password that the user may have typed into an address."""
+    return Told(source=without_secret(source), message=without_secret(message), next_step=next_step, code=code)
 
 
 def _page(reading: _Reading, chosen: list[_Pick], problems: list[Told]) -> render.Briefing:
@@ -366,7 +368,7 @@ def _page(reading: _Reading, chosen: list[_Pick], problems: list[Told]) -> rende
             render.Entry(
                 title=pick.item.title,
                 url=pick.item.url,
-                source=titles.get(pick.item.source) or pick.item.source,
+                source=titles.get(pick.item.source) or without_secret(pick.item.source),
                 published_us=pick.item.published_us,
                 score=pick.place.score if pick.place.terms or pick.place.score else None,
                 summary=pick.summary,

@@ -57,6 +57,14 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ROUNDS_MAX = 4
 
 
+_SECRET = re.compile(r"(?<=://)[^/?#\s@]*@")
+
+
+def without_secret(text: str) -> str:
+    """Return a text without the user names and passwords in its addresses: fit for a page that others read."""
+    return _SECRET.sub("", text)
+
+
 def canonical_url(url: str) -> str:
     """Return the canonical form of a web address, or "" for what is none.
 
