@@ -77,6 +77,8 @@ class TorporError(Exception):
     code: ClassVar[str] = "TOR-000"
     says: ClassVar[str] = "Torpor failed."
     hint: ClassVar[str] = "Run `torpor --help`."
+    retryable: ClassVar[bool] = True
+    """Whether doing the same again may go better."""
     names: ClassVar[tuple[str, ...]] = ()
     """The fields' names, inherited first."""
 
@@ -126,6 +128,8 @@ class InternalError(TorporError):
 
 class UsageError(TorporError):
     """The call was wrong; nothing was touched."""
+
+    retryable = False
 
 
 class PathRefused(UsageError):
@@ -592,6 +596,7 @@ class ModelUnavailable(ModelError):
 class ModelRefused(ModelError):
     """The model said no; trying again won't help."""
 
+    retryable = False
     code = "TOR-502"
     says = "The model {model} refused: {reason}."
     hint = "Check the key, the address and the model's name."

@@ -31,11 +31,10 @@ from torpor.base.errors import (
     NotRecordable,
     StepRefused,
     UnknownOutcome,
-    UsageError,
 )
 from torpor.runtime.history import ATTEMPTS, RECEIPTS, Record
 from torpor.runtime.record import attests, decode, encode, loaded
-from torpor.runtime.run import Run, Stopped, branch_here, describe, stops_the_run
+from torpor.runtime.run import Run, Stopped, branch_here, describe, is_final, stops_the_run
 from torpor.runtime.step import Call, Step
 from torpor.workbook import Event, Workbook
 
@@ -160,7 +159,7 @@ class Effect(Step[P, R]):
                 if await self._resolved(run, record, call, ": ".join(describe(error))):
                     return
                 # What can't be recorded was done, and would be no better done again.
-                await self.fail(run, record, error, final=isinstance(error, UsageError))
+                await self.fail(run, record, error, final=is_final(error))
             else:
                 faults.point("effect.performed")
                 self.receive(run, record, raw)

@@ -412,6 +412,11 @@ def stops_the_run(error: BaseException, book: Workbook) -> bool:
     return isinstance(error, _STORAGE) and error.path == book.path
 
 
+def is_final(error: Exception) -> bool:
+    """Report whether doing the same again can't go better."""
+    return isinstance(error, TorporError) and not error.retryable
+
+
 def describe(error: BaseException) -> tuple[str, str]:
     """Return an error's kind and its text, fit for an event."""
     if isinstance(error, StepFailed):

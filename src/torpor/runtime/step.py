@@ -27,7 +27,7 @@ import anyio
 
 from torpor.base import faults
 from torpor.base.duration import seconds
-from torpor.base.errors import StepRefused, UsageError
+from torpor.base.errors import StepRefused
 from torpor.runtime.history import Record
 from torpor.runtime.record import (
     attested,
@@ -37,7 +37,7 @@ from torpor.runtime.record import (
     result_type,
     stored,
 )
-from torpor.runtime.run import Branch, Run, branch_here, describe, stops_the_run
+from torpor.runtime.run import Branch, Run, branch_here, describe, is_final, stops_the_run
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -176,8 +176,7 @@ class Step(Generic[P, R]):
             except Exception as error:
                 if stops_the_run(error, run.book):
                     raise
-                final = isinstance(error, UsageError)
-                await self.fail(run, record, error, final=final)
+                await self.fail(run, record, error, final=is_final(error))
             else:
                 faults.point("step.called")
                 self.receive(run, record, raw)

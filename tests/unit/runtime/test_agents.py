@@ -15,6 +15,7 @@ from torpor import Agent, StepFailed, Workbook
 from torpor.base.errors import (
     DurationRefused,
     HandlerUnknown,
+    ModelRefused,
     NotRecordable,
     StepRefused,
     StorageFull,
@@ -153,6 +154,12 @@ class TestFailures:
         assert attempt.kind == "step.attempted"
         assert (attempt.body["error"], attempt.body["detail"]) == ("OSError", "busy")
         assert attempt.parent == steps(book)[0].seq
+
+    async def test_what_cannot_go_better_is_not_tried_again(self, book: Workbook) -> None:
+        trouble.append(ModelRefused(model="m", reason="the key is wrong"))
+        with pytest.raises(StepFailed) as caught:
+            await Doer(book).send("do", name="x")
+        assert (caught.value.kind, caught.value.attempts, calls) == ("ModelRefused", 1, ["x"])
 
     async def test_attempts_survive_a_crash(self, book: Workbook) -> None:
         trouble.extend([OSError("busy"), OSError("busy still"), OSError("for ever")])

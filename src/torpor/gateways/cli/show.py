@@ -25,7 +25,7 @@ OK, FAILED, MISUSED, WITH_ERRORS, PARKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 3
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 failed, nothing acknowledged is lost · 2 wrong usage · 3 completed with errors · "
-    "4 parked, the outcome of an effect is unknown · 130 interrupted."
+    "4 parked, the outcome of an effect is unknown · 130 interrupted · 141 nobody reads the output."
 )
 
 _STAGES = {
