@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from torpor.base.clock import SystemClock
-from torpor.base.errors import ModelUnknown
+from torpor.base.errors import ModelRefused, ModelUnknown
 from torpor.gateways.cli import build, run
 from torpor.models import Local, Model, Paired
 from torpor.service import Service
+
+
+PUBLIC_URL = "https://api.openai.com/v1"
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -25,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     """
 
-    model_url: str = "https://api.openai.com/v1"
+    model_url: str = PUBLIC_URL
     model_key: str = ""
     embedding_model: str = ""
 
@@ -48,6 +51,10 @@ class Settings(msgspec.Struct, frozen=True):
         kind, _, model = name.partition(":")
         if kind != "openai" or not model:
             raise ModelUnknown(name=name)
+        if not self.model_key and self.model_url == PUBLIC_URL:
+            # Said here at once; the server would say it anew for each item.
+            reason = f"{PUBLIC_URL} needs a key: set TORPOR_MODEL_KEY, or TORPOR_MODEL_URL for another server"
+            raise ModelRefused(model=name, reason=reason)
         # The HTTP client takes a fifth of a second to import.
         from torpor.models.openai import Endpoint, OpenAI  # noqa: PLC0415
 

@@ -119,3 +119,10 @@ def test_a_name_that_means_no_model_is_misuse(run: Zygote, home: Path, name: str
     assert ended.error["code"] == "TOR-115"
     assert "local" in ended.error["next_step"]
     assert left_in(home) == ["f.xml"]
+
+
+def test_the_public_server_without_a_key_is_refused_before_anything_is_made(run: Zygote, home: Path) -> None:
+    ended = run(*WORDS, cwd=home, env={"TORPOR_MODEL": "openai:small"})
+    assert ended.code == 1
+    assert "TORPOR_MODEL_KEY" in ended.err
+    assert left_in(home) == ["f.xml"]
