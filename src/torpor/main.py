@@ -14,7 +14,6 @@ from torpor.gateways.cli import build, run
 from torpor.models import Local, Model, Paired
 from torpor.service import Service
 
-
 PUBLIC_URL = "https://api.openai.com/v1"
 
 
