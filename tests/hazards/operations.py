@@ -123,6 +123,7 @@ CASES: dict[str, Case] = {
     "Workbook.verify": lambda book: book.verify().require(),
     "Journal.append": lambda book: book.journal.append("note.added", {}),
     "Journal.events": lambda book: _fold(book.journal.events(1, limit=2)),
+    "Journal.event": lambda book: book.journal.event(1),
     "Journal.by_key": lambda book: book.journal.by_key("hello"),
     "Journal.runs": lambda book: book.journal.runs(),
     "Volumes.read": lambda book: book.volumes.read("workspace", "/a.txt"),

@@ -171,7 +171,7 @@ class Effect(Step[P, R]):
             return
         body = {**receipt.body, "position": record.call["position"]}
         seq = run.append(receipt.kind, body, parent=record.intent)
-        record.receipt = next(run.book.events(after=seq - 1, limit=1))
+        record.receipt = run.book.journal.event(seq)
 
     async def _resolved(self, run: Run, record: Record, call: Call, doubt: str) -> bool:
         """Resolve a doubt by the policy. Returns whether there is a receipt now; if not, it may be done (again)."""

@@ -8,7 +8,6 @@ unreadable when it is needed. A large value is kept beside the events and named 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
@@ -16,6 +15,7 @@ from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
 import msgspec
 
 from torpor.base.errors import NotRecordable, StepFailed, StepRefused
+from torpor.base.finite import has_strange_number
 from torpor.workbook import Workbook
 
 ATTESTED_MAX = 4 * 1024
@@ -111,21 +111,13 @@ def _encode(encoder: msgspec.json.Encoder, value: Any, name: str, where: str) ->
     try:
         raw = encoder.encode(value)
         # msgspec writes null for NaN and the infinities. That would record something else than was said.
-        if b"null" in raw and _has_strange_number(msgspec.to_builtins(value, enc_hook=_plain)):
+        if b"null" in raw and has_strange_number(msgspec.to_builtins(value, enc_hook=_plain)):
             raise ValueError("it holds a number that JSON doesn't have: NaN or an infinity")  # noqa: TRY301  (one exit)
         if _is_deep(raw):
             raise ValueError(f"it is nested more than {DEPTH_MAX} deep")  # noqa: TRY301  (one exit)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise NotRecordable(name=name, where=where, reason=str(error)) from error
     return raw
-
-
-def _has_strange_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(_has_strange_number, value.values()))
-    return isinstance(value, list | tuple | set | frozenset) and any(map(_has_strange_number, value))
 
 
 def _is_deep(raw: bytes) -> bool:

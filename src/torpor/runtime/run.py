@@ -272,8 +272,7 @@ class Run:
                 facts |= stored(self.book, "result", raw)
             self.history.break_ground(position, name, given)
             seq = self.append(f"step.{end}", facts)
-        receipt = next(self.book.events(after=seq - 1, limit=1))
-        record = Record(facts, receipt=receipt)
+        record = Record(facts, receipt=self.book.journal.event(seq))
         self.history.add(position, record)
         return record
 

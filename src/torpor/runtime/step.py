@@ -223,7 +223,7 @@ class Step(Generic[P, R]):
             kind = f"{self.kind}.{'failed' if failed else 'completed'}"
             key = self.receipt_key(record)
             seq = run.append(kind, {**self.label(record), **what}, parent=record.intent, key=key)
-        record.receipt = next(run.book.events(after=seq - 1, limit=1))
+        record.receipt = run.book.journal.event(seq)
         faults.point(f"{self.kind}.recorded")
 
     def label(self, record: Record) -> dict[str, Any]:

@@ -172,18 +172,7 @@ class Service:
 
 
 def _event(event: Event) -> EventView:
-    return EventView(
-        seq=event.seq,
-        id=event.id,
-        time=event.time,
-        kind=event.kind,
-        version=event.version,
-        body=event.body,
-        span=event.span,
-        parent=event.parent,
-        key=event.key,
-        hash=event.hash.hex(),
-    )
+    return EventView(**{**msgspec.structs.asdict(event), "hash": event.hash.hex()})
 
 
 def _copy(source: IO[bytes] | io.RawIOBase, target: Any) -> int:

@@ -10,10 +10,8 @@ may hold a line feed, so no two events have the same bytes.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -22,6 +20,7 @@ import msgspec
 
 from torpor.base import faults
 from torpor.base.errors import EventRefused, EventTooLarge, KeyReused, WorkbookDamaged
+from torpor.base.finite import has_strange_number
 from torpor.base.ids import format_id
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE, KIND_MAX, LABEL_MAX
 from torpor.workbook.store import Head, Row, Store, Transaction
@@ -194,6 +193,11 @@ class Journal:
         found = self._store.rows("SELECT run, message, state, started_time, last FROM runs ORDER BY started")
         return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 
+    def event(self, seq: int) -> Event | None:
+        """Return the event of a number."""
+        row = self._store.row(f"{_COLUMNS} WHERE seq = ?", (seq,))
+        return self._event(row) if row else None
+
     def by_key(self, key: str) -> Event | None:
         """Return the event under an idempotency key."""
         row = self._store.row(f"{_COLUMNS} WHERE key = ?", (key,))
@@ -245,23 +249,9 @@ def encode_json(value: Any) -> bytes:
     if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
         return encoded
     # msgspec writes null for NaN and the infinities. That would record something else than was said.
-    if b"null" in encoded and _has_strange_number(value):
+    if b"null" in encoded and has_strange_number(value):
         raise ValueError("it holds a number that JSON doesn't have: NaN or an infinity")
     return encoded
-
-
-def _has_strange_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(_has_strange_number, value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_has_strange_number, value))
-    if isinstance(value, msgspec.Struct):
-        return any(_has_strange_number(getattr(value, name)) for name in value.__struct_fields__)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(_has_strange_number(getattr(value, field.name)) for field in dataclasses.fields(value))
-    return False
 
 
 @functools.lru_cache(maxsize=1024)

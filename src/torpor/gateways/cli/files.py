@@ -13,11 +13,10 @@ from typing import IO, Annotated
 
 import typer
 
+from torpor.gateways.cli.options import File, Json
 from torpor.gateways.cli.show import EXIT_CODES, FAILED, complain, errors_shown, say, say_json, when, writing
 from torpor.service import Place, Service
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The workbook.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Where = Annotated[
     str,
     typer.Argument(metavar="VOLUME:/PATH", help="A place in the workspace, memory or tmp volume.", show_default=False),

@@ -9,11 +9,9 @@ import anyio
 import msgspec
 import typer
 
+from torpor.gateways.cli.options import File, Json
 from torpor.gateways.cli.show import EXIT_CODES, FAILED, errors_shown, say, say_json, when
 from torpor.service import EventView, Service
-
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The workbook.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 _BODY_CHARS = 100
 

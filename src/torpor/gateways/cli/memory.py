@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from torpor.gateways.cli.options import File, Json
 from torpor.gateways.cli.show import EXIT_CODES, errors_shown, say, say_json
 from torpor.service import Service
 
@@ -29,15 +29,13 @@ def add(app: typer.Typer, service: Service) -> None:
         "torpor memory search ada.workbook sqlite --kind article --json\n\n" + EXIT_CODES
     )
     def search(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="The workbook.", show_default=False)],
+        file: File,
         words: Annotated[
             list[str], typer.Argument(help="Words that an entry must have, all of them.", show_default=False)
         ],
         kind: Annotated[str | None, typer.Option(help="Only entries of this kind.", show_default=False)] = None,
         limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 10,
-        as_json: Annotated[  # noqa: FBT002
-            bool, typer.Option("--json", help="Print JSON, one object a line.")
-        ] = False,
+        as_json: Json = False,  # noqa: FBT002
     ) -> None:
         """Find entries by their words, best first."""
         with errors_shown(as_json=as_json):

@@ -150,13 +150,7 @@ class Briefing(Agent):
         self._account(chosen, outset.model)
         paths: list[str] = []
         if reading.fresh:
-            page = msgspec.structs.replace(
-                _page(reading, chosen, problems),
-                run_id=run().id,
-                made_us=outset.now_us,
-                model=outset.model,
-                interests=interests,
-            )
+            page = _page(reading, chosen, problems, outset, interests)
             paths = await self._deliver_one(out, page)
         self._remember(reading.feeds, reading.fresh)
         return Report(
@@ -358,12 +352,16 @@ def _told(source: str, message: str, next_step: str = "", code: str = "") -> Tol
     return Told(source=without_secret(source), message=without_secret(message), next_step=next_step, code=code)
 
 
-def _page(reading: _Reading, chosen: list[_Pick], problems: list[Told]) -> render.Briefing:
+def _page(
+    reading: _Reading, chosen: list[_Pick], problems: list[Told], outset: Outset, interests: str
+) -> render.Briefing:
     titles = {feed.source: feed.title for feed in reading.feeds}
     return render.Briefing(
         title="Briefing",
-        run_id="",
-        made_us=0,
+        run_id=run().id,
+        made_us=outset.now_us,
+        interests=interests,
+        model=outset.model,
         entries=[
             render.Entry(
                 title=pick.item.title,
