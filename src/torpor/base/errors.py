@@ -20,7 +20,12 @@
     │   ├── ContentRefused       content or a mode that a file can't have
     │   ├── CancelRefused        a run that can't be cancelled
     │   ├── ModelUnknown         a name that means no model
-    │   └── SettleRefused        a verdict on an effect that isn't waiting for one
+    │   ├── SettleRefused        a verdict on an effect that isn't waiting for one
+    │   ├── PointRefused         an event that can't be gone back to, or forked at
+    │   ├── NameRefused          a name that no agent, template or tenant can have
+    │   ├── MoveRefused          a move that the lifecycle doesn't have
+    │   ├── StoreRefused         an address that means no store
+    │   └── HomeRefused          a folder or setting that no home can have
     ├── WorkbookError            the file
     │   ├── WorkbookMissing      no file there
     │   ├── WorkbookOwned        another owner holds it
@@ -28,6 +33,7 @@
     │   ├── WorkbookReadOnly     a write through a read-only workbook, or in a place that can't be written
     │   ├── NotAWorkbook         a file of something else
     │   ├── NewerFormat          written by a later Torpor
+    │   ├── OlderFormat          written by an earlier Torpor, and not migrated yet
     │   ├── WorkbookDamaged      the bytes contradict themselves
     │   ├── StorageFull          no room on the device
     │   ├── StorageFailed        the device or the file system refused
@@ -36,7 +42,8 @@
     │   ├── KeyReused            one idempotency key, two different facts
     │   ├── FileMissing          no such file in the volume
     │   ├── FileInTheWay         a file where the path needs a folder, or the reverse
-    │   └── QuotaExceeded        the volume is full
+    │   ├── QuotaExceeded        the volume is full
+    │   └── FileTaken            a file is where a new workbook is to be
     ├── RunError                 one handling of a message
     │   ├── Nondeterminism       a replay that asked for something else than before
     │   ├── StepFailed           a step raised, after its retries
@@ -53,6 +60,21 @@
     │   ├── ModelUnavailable     it didn't answer; may be tried again
     │   ├── ModelRefused         it said no; trying again won't help
     │   └── ModelAnswerUnusable  it answered, but not in a form that passes the membrane
+    ├── HomeError                agents and where they are
+    │   ├── AgentUnknown         no such agent or template
+    │   ├── TemplateMeant        a template's name where an agent's is needed
+    │   ├── NameTaken            the name is, or was, somebody's
+    │   ├── AgentBusy            it is in use, so it can't be moved
+    │   ├── AgentAsleep          it must be fetched or woken first
+    │   ├── AgentSwapped         the file there is not the agent's
+    │   ├── MoveConflict         somebody else moved it meanwhile
+    │   ├── CopyMissing          a cold or archived copy is not where it was put
+    │   ├── CopyDamaged          a copy is not what was put there
+    │   ├── StoreUnreachable     a cold or archive store doesn't answer
+    │   ├── TemplateTouched      a template that somebody has opened or changed
+    │   ├── ImportRefused        a file that can't be taken in
+    │   ├── LedgerDamaged        the ledger can't be read
+    │   └── LedgerFailed         the ledger can't be written
     └── DeliveryFailed           the briefing could not be put where it belongs
 
 Every class has a stable `code`, typed fields, a sentence (`says`) and a next step (`hint`), both made from the fields.
@@ -296,6 +318,61 @@ class ModelUnknown(UsageError):
     name: str
 
 
+class PointRefused(UsageError):
+    """An event that a workbook can't be put back to, or a fork begin at."""
+
+    code = "TOR-117"
+    says = "{path} can't go to event {seq}: {reason}."
+    hint = "`torpor events` lists the events; the first that can be gone back to is {first}."
+    path: str
+    seq: int
+    first: int
+    reason: str
+
+
+class NameRefused(UsageError):
+    """A name that no agent, template or tenant can have."""
+
+    code = "TOR-118"
+    says = "{name!r:.120} can't name {what}: {reason}."
+    hint = "Use 1 to 100 of a-z, A-Z, 0-9, hyphen and underscore, beginning with a letter or a digit."
+    name: str
+    what: str
+    reason: str
+
+
+class MoveRefused(UsageError):
+    """A move that the lifecycle doesn't have."""
+
+    code = "TOR-119"
+    says = "{name} is {state}, and from there nothing leads to {asked}."
+    hint = "From {state} it can become: {legal}."
+    name: str
+    state: str
+    asked: str
+    legal: str
+
+
+class StoreRefused(UsageError):
+    """An address that means no cold or archive store."""
+
+    code = "TOR-120"
+    says = "{url!r} is no store: {reason}."
+    hint = "Give an address such as file:///srv/cold, s3://bucket/folder, or memory://name within one process."
+    url: str
+    reason: str
+
+
+class HomeRefused(UsageError):
+    """A folder that no home can be in, or a setting that it can't have."""
+
+    code = "TOR-121"
+    says = "{path} can't be a home: {reason}."
+    hint = "Give a folder with --home or TORPOR_HOME."
+    path: str
+    reason: str
+
+
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
@@ -456,6 +533,26 @@ class QuotaExceeded(WorkbookError):
     asked: int
 
 
+class OlderFormat(WorkbookError):
+    """The workbook was written by an earlier Torpor, and only an owner may migrate it."""
+
+    code = "TOR-217"
+    says = "{path} has format {found}; this is format {known}, and a reader can't change it."
+    hint = "Open it once for writing: that brings it up to date, in one transaction."
+    path: str
+    found: int
+    known: int
+
+
+class FileTaken(WorkbookError):
+    """A file is already where a new workbook is to be; it is left as it is."""
+
+    code = "TOR-216"
+    says = "{path} is there already."
+    hint = "Give another name; nothing is ever overwritten."
+    path: str
+
+
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
@@ -608,6 +705,160 @@ class ModelAnswerUnusable(ModelError):
     code = "TOR-503"
     says = "The answer of {model} can't be used: {reason}."
     hint = "Ask another model, or use --model local."
+
+
+class HomeError(TorporError):
+    """Something is wrong with an agent as a whole, or with where agents are kept."""
+
+
+class AgentUnknown(HomeError):
+    """There is no agent or template of that name."""
+
+    retryable = False
+    code = "TOR-701"
+    says = "There is no {what} {name!r:.120} in {home}."
+    hint = "`torpor ls` lists them, `torpor new` makes an agent; --home names another home, and ./NAME a file."
+    name: str
+    what: str
+    home: str
+
+
+class TemplateMeant(HomeError):
+    """The name is a template's, where an agent's is needed."""
+
+    retryable = False
+    code = "TOR-714"
+    says = "{name} is a template, not an agent."
+    hint = "`torpor clone {name} --tenant NAME` makes agents of it, and `torpor show {name}` shows it."
+    name: str
+
+
+class NameTaken(HomeError):
+    """The name is, or once was, somebody's: names are never used again."""
+
+    retryable = False
+    code = "TOR-702"
+    says = "The name {name!r} is taken by {owner}."
+    hint = "Choose another; a name is never used twice, and upper and lower case count as the same."
+    name: str
+    owner: str
+
+
+class AgentBusy(HomeError):
+    """The agent is in use, so it can't be moved."""
+
+    code = "TOR-703"
+    says = "{name} is in use: {reason}."
+    hint = "Try again when it is done; nothing was changed."
+    name: str
+    reason: str
+
+
+class AgentAsleep(HomeError):
+    """The agent's file is not here."""
+
+    code = "TOR-704"
+    says = "{name} is {state}, and its file is not here."
+    hint = "`torpor wake {name}` wakes it; `torpor prefetch {name}` brings a frozen agent's file without waking it."
+    name: str
+    state: str
+
+
+class AgentSwapped(HomeError):
+    """The file in the agent's place is another agent's, or an older one of its own."""
+
+    retryable = False
+    code = "TOR-705"
+    says = "{path} is not {name} as it was left: {reason}."
+    hint = "Put the right file back; the other was left where it is. `torpor show {name}` says what is expected."
+    name: str
+    path: str
+    reason: str
+
+
+class MoveConflict(HomeError):
+    """Somebody else moved the agent meanwhile."""
+
+    code = "TOR-706"
+    says = "{name} was moved by somebody else meanwhile: it is {state} now."
+    hint = "Look at it with `torpor show {name}` and ask again if you still want to."
+    name: str
+    state: str
+
+
+class CopyMissing(HomeError):
+    """A cold or archived copy is not where it was put."""
+
+    code = "TOR-707"
+    says = "The copy of {name} is not at {place}: {reason}."
+    hint = "Put it back there: nothing was changed, and no agent was made without it."
+    name: str
+    place: str
+    reason: str
+
+
+class CopyDamaged(HomeError):
+    """A copy is not what was put there."""
+
+    code = "TOR-708"
+    says = "The copy of {name} at {place} is damaged: {reason}."
+    hint = "Restore it from a backup; nothing was changed, and no agent was made from it."
+    name: str
+    place: str
+    reason: str
+
+
+class StoreUnreachable(HomeError):
+    """A cold or archive store doesn't answer, or refuses."""
+
+    code = "TOR-709"
+    says = "The store {place} can't be used: {reason}."
+    hint = "Check the address, the key and the network, then ask again: nothing was lost."
+    place: str
+    reason: str
+
+
+class TemplateTouched(HomeError):
+    """A template that somebody has opened, written to or replaced."""
+
+    retryable = False
+    code = "TOR-710"
+    says = "The template {name} can't be cloned: {reason}."
+    hint = "A template is read-only for ever: make a new one from an agent with `torpor template create`."
+    name: str
+    reason: str
+
+
+class ImportRefused(HomeError):
+    """A file that can't be taken in as an agent."""
+
+    retryable = False
+    code = "TOR-711"
+    says = "{path} can't be imported: {reason}."
+    hint = "Give a file that `torpor export` has made, or a whole workbook that nobody has open."
+    path: str
+    reason: str
+
+
+class LedgerDamaged(HomeError):
+    """The ledger is no ledger, is of a newer Torpor, or contradicts itself."""
+
+    retryable = False
+    code = "TOR-712"
+    says = "The ledger {path} can't be used: {reason}."
+    hint = "It was left as it is. Restore it from a backup; the agents' files are whole without it."
+    path: str
+    reason: str
+
+
+class LedgerFailed(HomeError):
+    """The ledger can't be written or read just now."""
+
+    code = "TOR-713"
+    says = "The ledger {path} can't be written: {reason}."
+    hint = "Free some space or wait for whoever holds it, and try again: nothing was changed."
+    path: str
+    reason: str
 
 
 class DeliveryFailed(TorporError):
