@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.workbook.kit import filled
+from tests.unit.workbook.kit import filled, lived
 
 from torpor.base import limits
-from torpor.workbook import Workbook, store
+from torpor.workbook import Workbook, fork, store
+from torpor.workbook.lines import Lines
 
 ROOT = Path(__file__).parents[1]
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def test_the_tables_are_those_that_the_code_makes() -> None:
 def test_every_column_has_its_meaning() -> None:
     db = sqlite3.connect(":memory:")
     db.executescript((ROOM / "schema.sql").read_text(encoding="utf-8"))
-    for name in ("meta", "events", "memory"):
+    for name in ("meta", "events", "files", "memory", "memory_past"):
         columns = {row[1] for row in db.execute(f"PRAGMA table_info({name})")}
         section = SPEC[SPEC.index(f"CREATE TABLE {name} (") :]
         told = re.search(r"^\| column \|.*\n\|[-| ]+\n((?:\|.*\n)+)", section, re.MULTILINE)
@@ -124,6 +125,32 @@ def test_the_chain_of_a_workbook_is_as_the_page_says(tmp_path: Path) -> None:
     db.close()
 
 
+# --- the line ---
+
+
+def ranges(cell: str) -> list[tuple[int, int]]:
+    return [(int(first), int(last)) for first, last in re.findall(r"`(\d+)-(\d+)`", cell)]
+
+
+def test_the_example_of_the_line_is_right(tmp_path: Path) -> None:
+    with Workbook.open(tmp_path / "a.workbook") as book:
+        for _ in range(7):
+            book.append("note.added", {})
+        assert book.rewind(4) == 8
+        for _ in range(2):
+            book.append("note.added", {})
+        assert book.rewind(7) == 11
+        lines = book.past.lines()
+        told = table("newest event")
+        for newest, line, aside in told:
+            tip = int(newest.strip("`"))
+            assert (lines.line(tip), lines.set_aside(tip)) == (ranges(line), ranges(aside))
+            assert Lines([rewind for rewind in lines.rewinds if rewind[0] <= tip]).line(tip) == ranges(line)
+        assert [event.seq for event in book.events(set_aside=False)] == [
+            seq for first, last in ranges(told[-1][1]) for seq in range(first, last + 1)
+        ]
+
+
 # --- kinds ---
 
 KINDS = {row[0].strip("`"): row[1] for row in re.findall(r"^\| (`[a-z.]+\.[a-z]+`) \| ([^|]*) \|", SPEC, re.MULTILINE)}
@@ -134,7 +161,7 @@ def test_every_kind_that_the_code_appends_is_on_the_page_and_the_reverse() -> No
     for path in (ROOT / "src" / "torpor").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         used |= set(re.findall(r'(?:\.append|\.tell)\(\s*"([a-z_]+\.[a-z_]+)"', text))
-        used |= set(re.findall(r'^CANCEL_ASKED = "(.+)"', text, re.MULTILINE))
+        used |= set(re.findall(r'^(?:CANCEL_ASKED|REWOUND: Final|BORN: Final) = "(.+)"', text, re.MULTILINE))
         for family in re.findall(r'\bkind = "(step|effect)"', text):
             used |= {f"{family}.{end}" for end in ("attempted", "completed", "failed")}
     runtime = {kind for kind in KINDS if kind.split(".")[0] in ("run", "step", "effect", "cancel")}
@@ -153,12 +180,15 @@ def test_the_bodies_of_the_workbooks_events_have_the_fields_on_the_page(tmp_path
         book.memory.forget(1)
         with book.writer("workspace", "/streamed") as writer:
             writer.write(b"x")
-        found: dict[str, set[str]] = {}
+        book.rewind(1)
+    fork(path, tmp_path / "b.workbook", agent="b")
+    found: dict[str, set[str]] = {}
+    with Workbook.open(tmp_path / "b.workbook") as book:
         for event in book.events():
             found.setdefault(event.kind, set()).update(event.body)
             assert event.version == 1
     for kind, fields in KINDS.items():
-        if kind.split(".")[0] in ("file", "volume", "memory", "setting", "spend"):
+        if kind.split(".")[0] in ("file", "volume", "memory", "setting", "spend", "journal", "agent"):
             assert found[kind] == set(re.findall(r"`(\w+)`", fields)), kind
 
 
@@ -192,7 +222,7 @@ def test_every_mention_of_an_invariant_is_of_one_that_there_is() -> None:
 
 @pytest.mark.parametrize("query", [query for block in fenced("sqlite") for query in statements(block)])
 def test_the_queries_run_in_any_shell(tmp_path: Path, query: str) -> None:
-    path = filled(tmp_path / "ada.workbook")
+    path = lived(tmp_path / "ada.workbook")
     db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
     rows = db.execute(query).fetchall()
     assert rows, query
@@ -202,7 +232,7 @@ def test_the_queries_run_in_any_shell(tmp_path: Path, query: str) -> None:
 
 
 def test_the_answers_of_the_queries_are_those_of_the_library(tmp_path: Path) -> None:
-    path = filled(tmp_path / "ada.workbook")
+    path = lived(tmp_path / "ada.workbook")
     db = sqlite3.connect(path)
     content = b"".join(
         row[0] for row in db.execute(next(q for b in fenced("sqlite") for q in statements(b) if "chunks" in q))

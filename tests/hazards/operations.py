@@ -70,6 +70,16 @@ def _transaction(book: Workbook) -> None:
             book.write("tmp", "/t", b"t")
 
 
+def _clear_tmp(book: Workbook) -> None:
+    book.write("tmp", "/t", b"t")
+    book.clear_tmp()
+
+
+def _upcoming(book: Workbook) -> int:
+    with book.transaction():
+        return book.journal.upcoming()
+
+
 def _fold(names: Any) -> list[Any]:
     return list(names)
 
@@ -120,9 +130,16 @@ CASES: dict[str, Case] = {
     "Workbook.delete": lambda book: book.delete("memory", "/b", recursive=True),
     "Workbook.reader": lambda book: book.reader("workspace", "/a.txt"),
     "Workbook.writer": lambda book: book.writer("workspace", "/w.bin").write(b"x" * 2_000_000),
+    "Workbook.head": lambda book: book.head,
+    "Workbook.lineage": lambda book: book.lineage,
+    "Workbook.extends": lambda book: book.extends(*book.head),
+    "Workbook.clear_tmp": _clear_tmp,
+    "Workbook.rewind": lambda book: book.rewind(2),
+    "Workbook.branches": lambda book: book.rewind(2) and book.branches(),
     "Workbook.verify": lambda book: book.verify().require(),
     "Journal.append": lambda book: book.journal.append("note.added", {}),
     "Journal.events": lambda book: _fold(book.journal.events(1, limit=2)),
+    "Journal.upcoming": _upcoming,
     "Journal.event": lambda book: book.journal.event(1),
     "Journal.by_key": lambda book: book.journal.by_key("hello"),
     "Journal.runs": lambda book: book.journal.runs(),

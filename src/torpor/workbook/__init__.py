@@ -1,11 +1,16 @@
-"""One agent's file: its schema, transactions, volumes, journal, memory, spend and verification.
+"""One agent's file: its schema, transactions, volumes, journal, memory, spend, verification, and what it was before.
 
-The only package that talks to SQLite. SPEC.md describes the file for those who come without it.
+The only package that talks to SQLite for workbooks. SPEC.md describes the file for those who come without it.
 """
 
+from torpor.workbook.diff import Difference, diff
+from torpor.workbook.fork import export, fork
 from torpor.workbook.journal import Event, Journal
 from torpor.workbook.memory import Embedding, Entry, Found, Memory
+from torpor.workbook.opening import create
+from torpor.workbook.past import Branch, Past
 from torpor.workbook.paths import VOLUMES, Volume
+from torpor.workbook.rest import Look, Made, Rest, adopt, at_rest, is_sealed, seal
 from torpor.workbook.settings import Settings
 from torpor.workbook.spend import MICRO, Booking, Spend
 from torpor.workbook.store import FILE, Durability
@@ -20,6 +25,8 @@ __all__ = [
     "MICRO",
     "VOLUMES",
     "Booking",
+    "Branch",
+    "Difference",
     "Durability",
     "Embedding",
     "Entry",
@@ -29,8 +36,12 @@ __all__ = [
     "FileWriter",
     "Found",
     "Journal",
+    "Look",
+    "Made",
     "Memory",
+    "Past",
     "Problem",
+    "Rest",
     "Settings",
     "Spend",
     "Usage",
@@ -38,4 +49,12 @@ __all__ = [
     "Volume",
     "Volumes",
     "Workbook",
+    "adopt",
+    "at_rest",
+    "create",
+    "diff",
+    "export",
+    "fork",
+    "is_sealed",
+    "seal",
 ]

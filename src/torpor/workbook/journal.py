@@ -14,12 +14,12 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import msgspec
 
 from torpor.base import faults
-from torpor.base.errors import EventRefused, EventTooLarge, KeyReused, WorkbookDamaged
+from torpor.base.errors import EventRefused, EventTooLarge, InternalError, KeyReused, WorkbookDamaged
 from torpor.base.finite import has_strange_number
 from torpor.base.ids import format_id
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE, KIND_MAX, LABEL_MAX
@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 """Types of values that hold no number that JSON lacks: told at a glance, and what most bodies are made of."""
 
-_COLUMNS = "SELECT seq, id, time, kind, version, body, span, parent, key, hash FROM events"
+_COLUMNS: Final = "SELECT seq, id, time, kind, version, body, span, parent, key, hash"
 
 
 Links = tuple[str | None, int | None, str | None]
@@ -129,6 +129,19 @@ class Journal:
             with store.writing() as transaction:
                 return self._put(transaction, kind, text, links)
 
+    def upcoming(self) -> int:
+        """Return the number that the next event of the open transaction will have.
+
+        Raises:
+            TransactionEntangled, TransactionLost, WorkbookClosed: as for `Workbook.transaction`.
+            InternalError: no transaction is open, so somebody else may be faster.
+
+        """
+        transaction = self._store.current()
+        if transaction is None:
+            raise InternalError(promise="a number is foretold inside a transaction only")
+        return transaction.head[0] + 1
+
     def _put(self, transaction: Transaction, kind: str, text: str, links: Links) -> int:
         if links[2] is not None:
             found = self._under_key(kind, text, links[2])
@@ -155,7 +168,7 @@ class Journal:
         return (seq, digest, txn), (*facts, *links, digest, txn)
 
     def _under_key(self, kind: str, text: str, key: str) -> int | None:
-        found = self._store.row("SELECT seq, kind, body FROM events WHERE key = ?", (key,))
+        found = self._store.row("SELECT seq, kind, body FROM line WHERE key = ?", (key,))
         if found is None:
             return None
         seq: int = found[0]
@@ -163,19 +176,23 @@ class Journal:
             raise KeyReused(key=key, owner=f"event {seq} ({found[1]})")
         return seq
 
-    def events(self, after: int = 0, *, span: str | None = None, limit: int | None = None) -> Iterator[Event]:
+    def events(
+        self, after: int = 0, *, span: str | None = None, limit: int | None = None, set_aside: bool = True
+    ) -> Iterator[Event]:
         """Yield events in order, read in pages, so appending meanwhile is allowed and seen.
 
         Args:
             after: number of the event to begin behind; 0 is the beginning.
             span: only those of this unit of work.
             limit: at most this many.
+            set_aside: also those that a rewind has set aside.
 
         """
         left = limit
+        table: LiteralString = "events" if set_aside else "line"
         while left is None or left > 0:
             size = EVENTS_PAGE if left is None else min(left, EVENTS_PAGE)
-            page = self._page(after, span, size)
+            page = self._page(table, after, span, size)
             for row in page:
                 yield self._event(row)
             if len(page) < size:
@@ -183,10 +200,12 @@ class Journal:
             after = page[-1][0]
             left = None if left is None else left - len(page)
 
-    def _page(self, after: int, span: str | None, size: int) -> list[Row]:
+    def _page(self, table: LiteralString, after: int, span: str | None, size: int) -> list[Row]:
         if span is None:
-            return self._store.rows(f"{_COLUMNS} WHERE seq > ? ORDER BY seq LIMIT ?", (after, size))
-        return self._store.rows(f"{_COLUMNS} WHERE span = ? AND seq > ? ORDER BY seq LIMIT ?", (span, after, size))
+            return self._store.rows(f"{_COLUMNS} FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?", (after, size))
+        return self._store.rows(
+            f"{_COLUMNS} FROM {table} WHERE span = ? AND seq > ? ORDER BY seq LIMIT ?", (span, after, size)
+        )
 
     def runs(self) -> list[tuple[str, str, str, int, int]]:
         """Return id, message, state, time of beginning and newest `run.` event of every run, oldest first."""
@@ -195,12 +214,21 @@ class Journal:
 
     def event(self, seq: int) -> Event | None:
         """Return the event of a number."""
-        row = self._store.row(f"{_COLUMNS} WHERE seq = ?", (seq,))
+        row = self._store.row(f"{_COLUMNS} FROM events WHERE seq = ?", (seq,))
         return self._event(row) if row else None
 
-    def by_key(self, key: str) -> Event | None:
-        """Return the event under an idempotency key."""
-        row = self._store.row(f"{_COLUMNS} WHERE key = ?", (key,))
+    def by_key(self, key: str, *, set_aside: bool = False) -> Event | None:
+        """Return the event under an idempotency key.
+
+        Args:
+            key: the key.
+            set_aside: where there is none, the newest of those that a rewind has set aside: what was done to the
+                world stays done.
+
+        """
+        row = self._store.row(f"{_COLUMNS} FROM line WHERE key = ?", (key,))
+        if row is None and set_aside:
+            row = self._store.row(f"{_COLUMNS} FROM events WHERE key = ? ORDER BY seq DESC LIMIT 1", (key,))
         return self._event(row) if row else None
 
     def _event(self, row: Row) -> Event:

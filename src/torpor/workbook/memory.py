@@ -23,6 +23,7 @@ import msgspec
 
 from torpor.base.errors import InternalError, KeyReused, MemoryRefused, WorkbookDamaged
 from torpor.base.limits import MEMORY_CONTENT_MAX
+from torpor.workbook.fold import FoldedEntry
 from torpor.workbook.journal import Journal, encode_json
 from torpor.workbook.store import Row, Store, one_view
 
@@ -117,14 +118,15 @@ class Memory:
         with self._store.writing():
             now = self._store.clock.now_us()
             self._purge(now, span)
+            event = self._journal.upcoming()
             old = None if source is None else self._by_name(source, now)
             if old is not None:
-                self._remove(old)
+                retire(self._store, old, event)
             self._store.execute(
                 "INSERT INTO memory"
-                " (entry, kind, content, source, metadata, model, embedding, created, expires)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (old, kind, content, source, text, embedding and embedding.model, blob, now, expires),
+                " (entry, kind, content, source, metadata, model, embedding, created, expires, born)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (old, kind, content, source, text, embedding and embedding.model, blob, now, expires, event),
             )
             entry = int(self._store.db.last_insert_rowid())
             self._store.execute("INSERT INTO memory_text (rowid, content) VALUES (?, ?)", (entry, content))
@@ -150,8 +152,8 @@ class Memory:
             self._purge(self._store.clock.now_us(), span)
             if self._entry(entry) is None:
                 return False
-            self._remove(entry)
-            self._journal.append("memory.forgotten", {"entries": [entry], "why": "asked"}, span=span)
+            event = self._journal.append("memory.forgotten", {"entries": [entry], "why": "asked"}, span=span)
+            retire(self._store, entry, event)
         return True
 
     # --- finding ---
@@ -256,25 +258,16 @@ class Memory:
             self._store.execute("INSERT INTO memory_aliases (alias, entry) VALUES (?, ?)", (name, entry))
         return names
 
-    def _remove(self, entry: int) -> None:
-        # An index over a table of its own is told what leaves it (FTS5 §4.4.3).
-        self._store.execute(
-            "INSERT INTO memory_text (memory_text, rowid, content)"
-            " SELECT 'delete', entry, content FROM memory WHERE entry = ?",
-            (entry,),
-        )
-        self._store.execute("DELETE FROM memory WHERE entry = ?", (entry,))
-
     def _purge(self, now: int, span: str | None) -> None:
         found = self._store.rows("SELECT entry FROM memory WHERE expires <= ?", (now,))
         if not found:
             return
         gone = sorted(row[0] for row in found)  # in SQL, the order would cost the index on expiry
-        for entry in gone:
-            self._remove(entry)
         for first in range(0, len(gone), _FORGOTTEN_MAX):  # however many they are, an event has its limit
             some = gone[first : first + _FORGOTTEN_MAX]
-            self._journal.append("memory.forgotten", {"entries": some, "why": "expired"}, span=span)
+            event = self._journal.append("memory.forgotten", {"entries": some, "why": "expired"}, span=span)
+            for entry in some:
+                retire(self._store, entry, event)
 
     def _load_vectors(self) -> None:
         if self._can_compare:
@@ -287,6 +280,63 @@ class Memory:
         finally:
             self._store.db.enable_load_extension(False)
         self._can_compare = True
+
+
+def retire(store: Store, entry: int, event: int) -> None:
+    """Take an entry out, by an event; its text is kept in `memory_past`, where a rewind finds it."""
+    store.execute(
+        "INSERT INTO memory_past (born, retired, content, model, embedding, created)"
+        " SELECT born, ?, content, model, embedding, created FROM memory WHERE entry = ?",
+        (event, entry),
+    )
+    # An index over a table of its own is told what leaves it (FTS5 §4.4.3).
+    store.execute(
+        "INSERT INTO memory_text (memory_text, rowid, content)"
+        " SELECT 'delete', entry, content FROM memory WHERE entry = ?",
+        (entry,),
+    )
+    store.execute("DELETE FROM memory WHERE entry = ?", (entry,))
+
+
+def find_text(store: Store, entry: int, facts: FoldedEntry) -> Row:
+    """Return what the journal doesn't hold of an entry: content, model, embedding, created; wherever that is kept.
+
+    Raises:
+        WorkbookDamaged: it isn't there, or its text is something else than the journal says.
+
+    """
+    row = store.row(
+        "SELECT content, model, embedding, created FROM memory_past WHERE born = ?1"
+        " UNION ALL SELECT content, model, embedding, created FROM memory WHERE born = ?1 AND entry = ?2",
+        (facts.born, entry),
+    )
+    if row is None or _digest(row[0]) != facts.sha256:
+        raise WorkbookDamaged(path=store.path, reason=f"the memory that event {facts.born} kept is not there")
+    return row
+
+
+def put_entry(store: Store, entry: int, facts: FoldedEntry, kept: Row) -> None:
+    """Write an entry as the journal describes it, which makes no event.
+
+    Args:
+        store: the workbook to write into, in a transaction.
+        entry: its number, which is free.
+        facts: what the journal says of it.
+        kept: what it doesn't, from `find_text`.
+
+    """
+    content, model, embedding, created = kept
+    store.execute(
+        "INSERT INTO memory (entry, kind, content, source, metadata, model, embedding, created, expires, born)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(entry, facts.kind, content, facts.source, facts.metadata),
+            *(model, embedding, created, facts.expires, facts.born),
+        ),
+    )
+    store.execute("INSERT INTO memory_text (rowid, content) VALUES (?, ?)", (entry, content))
+    for alias in facts.aliases:
+        store.execute("INSERT INTO memory_aliases (alias, entry) VALUES (?, ?)", (alias, entry))
 
 
 def _from_row(row: Row) -> Entry:

@@ -14,9 +14,19 @@ from typing import Final
 import apsw
 
 from torpor.base.clock import Clock
-from torpor.base.errors import NewerFormat, NotAWorkbook, StorageFailed, WorkbookDamaged, WorkbookReadOnly
+from torpor.base.errors import (
+    NewerFormat,
+    NotAWorkbook,
+    OlderFormat,
+    StorageFailed,
+    WorkbookDamaged,
+    WorkbookReadOnly,
+)
 from torpor.base.ids import IdSource
 from torpor.base.limits import WAL_KEEP_MAX
+from torpor.workbook.migrate import migrate
+from torpor.workbook.placing import clear_draft, refuse_remains, sync_folder
+from torpor.workbook.presence import arrive, holding, leave
 from torpor.workbook.schema import schema_text
 from torpor.workbook.store import APPLICATION_ID, FORMAT, PAGE_BYTES, Durability, Store
 from torpor.workbook.weather import from_sqlite, from_system
@@ -24,21 +34,42 @@ from torpor.workbook.weather import from_sqlite, from_system
 SHORTEST_BYTES: Final = 512
 BUSY_MS: Final = 5000
 
+_MODE_PRIVATE: Final = 0o600
+
 
 def open_store(path: str, *, readonly: bool, durability: Durability, clock: Clock, ids: IdSource) -> Store:
     """Connect to the workbook at `path`, which must exist.
 
+    Args:
+        path: absolute, links resolved.
+        readonly: leave it as it is.
+        durability: what an acknowledged commit survives.
+        clock: where times come from.
+        ids: where the ids of events come from.
+
     Raises:
         WorkbookMissing, NotAWorkbook, NewerFormat, WorkbookDamaged, StorageFailed: as found.
+        OlderFormat: a reader can't migrate it.
+        AgentBusy: another part of this process holds the file (`rest.at_rest`).
 
     """
-    size = _look(path, readonly=readonly)
+    arrive(path)
+    try:
+        db = _connect(path, readonly=readonly, durability=durability)
+    except BaseException:
+        leave(path)
+        raise
+    return Store(path, db, readonly=readonly, clock=clock, ids=ids)
+
+
+def _connect(path: str, *, readonly: bool, durability: Durability) -> apsw.Connection:
+    size = look(path, readonly=readonly)
     whole = not readonly and not Path(f"{path}-wal").exists()
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
     name = path
     if readonly and _is_still(path):
-        # In a folder that can't be written, SQLite can't make the index that readers of a log share. With no log
-        # there is nothing to share.
+        # Readers of a log share an index, a file that SQLite makes beside the workbook. With no log there is nothing to
+        # share, so no file is needed: not in a folder where it can't be made, and not beside a workbook at rest.
         name = f"{Path(path).as_uri()}?immutable=1"
         flags |= apsw.SQLITE_OPEN_URI
     try:
@@ -46,9 +77,12 @@ def open_store(path: str, *, readonly: bool, durability: Durability, clock: Cloc
     except apsw.Error as error:
         raise from_sqlite(path, error) from error
     try:
-        _prepare(path, db, readonly=readonly, durability=durability)
+        found = _prepare(path, db, readonly=readonly, durability=durability)
         if whole:
             _check_size(path, db, size)
+        if found < FORMAT:
+            migrate(path, db, found)
+        db.pragma("foreign_keys", not readonly)
     except apsw.SQLError as error:
         db.close(force=True)
         raise WorkbookDamaged(path=path, reason=str(error)) from error
@@ -58,7 +92,7 @@ def open_store(path: str, *, readonly: bool, durability: Durability, clock: Cloc
     except BaseException:
         db.close(force=True)
         raise
-    return Store(path, db, readonly=readonly, clock=clock, ids=ids)
+    return db
 
 
 def _check_size(path: str, db: apsw.Connection, size: int) -> None:
@@ -68,10 +102,14 @@ def _check_size(path: str, db: apsw.Connection, size: int) -> None:
         raise WorkbookDamaged(path=path, reason=f"it has {size:,} of its {due:,} bytes")
 
 
-def _look(path: str, *, readonly: bool) -> int:
+def look(path: str, *, readonly: bool) -> int:
     """Return a file's size and refuse what is plainly no workbook.
 
     By name only: opening it would endanger an owner in this process.
+
+    Raises:
+        WorkbookMissing, NotAWorkbook, WorkbookReadOnly, StorageFailed: as found.
+
     """
     try:
         found = os.stat(path)
@@ -84,6 +122,8 @@ def _look(path: str, *, readonly: bool) -> int:
     if found.st_nlink > 1 and not readonly:
         # Log and claim go by the name: under two names the file would have two logs and two owners.
         raise WorkbookReadOnly(path=path, reason=f"it has {found.st_nlink} names (hard links); keep one")
+    if not readonly and not found.st_mode & 0o222:
+        raise WorkbookReadOnly(path=path, reason="its mode lets nobody write it, as that of a template")
     size = found.st_size
     if size == 0:
         raise NotAWorkbook(path=path, reason="it is empty, as no workbook ever is")
@@ -93,31 +133,47 @@ def _look(path: str, *, readonly: bool) -> int:
 
 
 def _is_still(path: str) -> bool:
+    if path in holding():
+        return True
     busy = any(Path(f"{path}-{tail}").exists() for tail in ("wal", "owner"))
     return not busy and not os.access(Path(path).parent, os.W_OK)
 
 
-def _prepare(path: str, db: apsw.Connection, *, readonly: bool, durability: Durability) -> None:
+def _prepare(path: str, db: apsw.Connection, *, readonly: bool, durability: Durability) -> int:
+    """Set a connection up, and return the format that it found."""
     db.set_busy_timeout(BUSY_MS)
     db.pragma("temp_store", "memory")  # what is private is not spilled into files elsewhere
     db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    found = check_format(path, db)
+    if readonly:
+        if found < FORMAT:
+            raise OlderFormat(path=path, found=found, known=FORMAT)
+        return found
+    db.pragma("synchronous", durability.synchronous)
+    db.pragma("journal_size_limit", WAL_KEEP_MAX)
+    mode = db.pragma("journal_mode", durability.journal)
+    if mode != durability.journal:
+        raise StorageFailed(path=path, reason=f"its file system allows no journal but {mode}")
+    return found
+
+
+def check_format(path: str, db: apsw.Connection) -> int:
+    """Return the format of an open file.
+
+    Raises:
+        NotAWorkbook, NewerFormat: it has none, or one that this code doesn't know.
+
+    """
     application = db.pragma("application_id")
     if application != APPLICATION_ID:
         raise NotAWorkbook(path=path, reason="it is an SQLite database of something else")
-    found = db.pragma("user_version")
+    found: int = db.pragma("user_version")
     if found > FORMAT:
         raise NewerFormat(path=path, found=found, known=FORMAT)
     if found < 1:
         raise NotAWorkbook(path=path, reason=f"its format is {found}, which never was")
-    if readonly:
-        return
-    db.pragma("synchronous", durability.synchronous)
-    db.pragma("foreign_keys", True)
-    db.pragma("journal_size_limit", WAL_KEEP_MAX)
-    mode = db.pragma("journal_mode", "wal")
-    if mode != "wal":
-        raise StorageFailed(path=path, reason=f"its file system allows no write-ahead log (mode {mode})")
+    return found
 
 
 def create(path: str, agent: str, *, durability: Durability, clock: Clock) -> None:
@@ -130,54 +186,67 @@ def create(path: str, agent: str, *, durability: Durability, clock: Clock) -> No
         clock: tells the time of creation.
 
     Raises:
+        FileTaken: the log of another workbook is in the way.
         WorkbookError: the place can't be written.
 
     """
     draft = f"{path}-new"
+    refuse_remains(path)
+    clear_draft(draft)  # what an earlier attempt left when it was killed
     try:
-        _clear(draft)  # what an earlier attempt left when it was killed
-        try:
-            _write_schema(draft, agent, durability, clock)
-            os.chmod(draft, 0o600)
-            os.rename(draft, path)
-        except (apsw.Error, OSError):
-            _clear(draft)
-            raise
-        folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except apsw.Error as error:
-        raise from_sqlite(path, error) from error
+        write_draft(draft, agent, durability=Durability("new", "FULL", vfs=durability.vfs), clock=clock)
+        os.rename(draft, path)
+        sync_folder(path)
     except OSError as error:
         raise from_system(path, error) from error
+    finally:
+        clear_draft(draft)
 
 
-def _clear(draft: str) -> None:
-    for name in (draft, f"{draft}-wal", f"{draft}-shm"):
-        Path(name).unlink(missing_ok=True)
+def write_draft(draft: str, agent: str, *, durability: Durability, clock: Clock) -> None:
+    """Write a new workbook without anything in it, which only its user may read.
 
+    Args:
+        draft: where; nothing is there.
+        agent: the agent's id.
+        durability: how. With a log, the file is on the disk afterwards; without, that is left to whoever fills it.
+        clock: tells the time of creation.
 
-def _write_schema(draft: str, agent: str, durability: Durability, clock: Clock) -> None:
+    Raises:
+        WorkbookError: it can't be written.
+
+    """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    db = apsw.Connection(draft, flags=flags, vfs=durability.vfs)
     try:
-        db.pragma("page_size", PAGE_BYTES)
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "FULL")
-        # Not `with db`: when SQLite has undone the transaction itself, as on a full disk, apsw's attempt to undo it
-        # again hides the reason.
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(schema_text())
-        db.execute(
-            "INSERT INTO meta (one, format, agent, created) VALUES (1, ?, ?, ?)",
-            (FORMAT, agent, clock.now_us()),
-        )
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
-        # Closing would move the log into the file too, and say nothing where that fails; the rename would then leave
-        # the log behind.
-        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        db = apsw.Connection(draft, flags=flags, vfs=durability.vfs)
+    except apsw.Error as error:
+        raise from_sqlite(draft, error) from error
+    try:
+        _write_schema(db, agent, durability, clock)
+        os.chmod(draft, _MODE_PRIVATE)
+    except apsw.Error as error:
+        raise from_sqlite(draft, error, db.system_errno) from error
+    except OSError as error:
+        raise from_system(draft, error) from error
     finally:
         db.close()
+
+
+def _write_schema(db: apsw.Connection, agent: str, durability: Durability, clock: Clock) -> None:
+    db.pragma("page_size", PAGE_BYTES)
+    db.pragma("journal_mode", durability.journal)
+    db.pragma("synchronous", durability.synchronous)
+    # Not `with db`: when SQLite has undone the transaction itself, as on a full disk, apsw's attempt to undo it again
+    # hides the reason.
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(schema_text())
+    db.execute(
+        "INSERT INTO meta (one, format, agent, created) VALUES (1, ?, ?, ?)",
+        (FORMAT, agent, clock.now_us()),
+    )
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
+    db.execute("COMMIT")
+    # Closing would move the log into the file too, and say nothing where that fails; the rename would then leave the
+    # log behind.
+    if durability.journal == "wal":
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -19,10 +19,13 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
+from torpor.base.clock import MICROSECONDS, Clock
 from torpor.base.errors import WorkbookOwned
 from torpor.workbook.weather import from_system
 
@@ -78,6 +81,11 @@ def owner_path(path: str) -> str:
     return f"{path}-owner"
 
 
+def moment(clock: Clock) -> str:
+    """Return the present time in words, as a claim tells it."""
+    return f"{datetime.fromtimestamp(clock.now_us() / MICROSECONDS, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def claim(path: str, since: str, *, passing: bool = False) -> Owner:
     """Claim the workbook at `path` (absolute, links resolved) for this process.
 
@@ -115,6 +123,8 @@ def _try(path: str, record: OwnerRecord) -> Owner | OwnerRecord:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, msgspec.json.encode(record), 0)
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(owner_path(path))  # it is the locked one, so nobody else's
             os.close(descriptor)
             raise from_system(path, error) from error
         owner = _claims[path] = Owner(path, descriptor, record)

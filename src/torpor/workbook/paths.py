@@ -1,13 +1,16 @@
-"""Paths inside a volume: absolute, normalised, one spelling for each file."""
+"""Paths: inside a volume (absolute, normalised, one spelling for each file), and of workbooks themselves."""
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 from typing import Final, Literal, get_args
 
-from torpor.base.errors import PathRefused, VolumeUnknown
+from torpor.base.errors import PathRefused, VolumeUnknown, WorkbookMissing
 from torpor.base.limits import PATH_MAX, SEGMENT_MAX
+from torpor.workbook.weather import from_system
 
 Volume = Literal["workspace", "memory", "tmp"]
 VOLUMES: Final = get_args(Volume)
@@ -61,6 +64,25 @@ def ancestors(path: str) -> list[str]:
 def below(folder: str) -> tuple[str, str]:
     """Return the bounds [low, high) of all paths below a folder: "0" is the character after "/"."""
     return f"{folder}/", f"{folder}0"
+
+
+def real_path(path: str | os.PathLike[str]) -> str:
+    """Return a workbook's path with its links resolved, so that each file has one name.
+
+    Raises:
+        WorkbookMissing, WorkbookReadOnly: no file can have that name, or none that this process may look at.
+
+    """
+    try:
+        name = str(Path(path).resolve())
+        name.encode()
+        Path(f"{name}-owner").exists()  # raises where the name is too long for those of the files beside it
+    except OSError as error:
+        raise from_system(os.fspath(path), error) from error
+    except (RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+        reason = "its name is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        raise WorkbookMissing(path=os.fspath(path), reason=reason) from error
+    return name
 
 
 def _objection(path: str) -> str:

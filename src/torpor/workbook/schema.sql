@@ -1,4 +1,4 @@
--- Torpor workbook, format 1. SPEC.md explains every table and states the invariants.
+-- Torpor workbook, format 2. SPEC.md explains every table and states the invariants.
 
 CREATE TABLE meta (
   one          INTEGER PRIMARY KEY CHECK (one = 1),
@@ -7,7 +7,8 @@ CREATE TABLE meta (
   created      INTEGER NOT NULL,
   parent_agent TEXT,
   parent_seq   INTEGER CHECK ((parent_seq IS NULL) = (parent_agent IS NULL)),
-  txn          INTEGER NOT NULL DEFAULT 0 CHECK (txn >= 0)
+  txn          INTEGER NOT NULL DEFAULT 0 CHECK (txn >= 0),
+  horizon      INTEGER NOT NULL DEFAULT 0 CHECK (horizon >= 0)
 ) STRICT;
 
 CREATE TABLE events (
@@ -24,7 +25,7 @@ CREATE TABLE events (
   txn     INTEGER NOT NULL CHECK (txn >= 1)
 ) STRICT;
 
-CREATE UNIQUE INDEX events_key ON events (key) WHERE key IS NOT NULL;
+CREATE INDEX events_key ON events (key) WHERE key IS NOT NULL;
 CREATE INDEX events_span ON events (span, seq) WHERE span IS NOT NULL;
 CREATE INDEX events_run ON events (seq) WHERE kind = 'run.started';
 
@@ -33,8 +34,22 @@ CREATE TRIGGER events_are_final BEFORE UPDATE ON events
 CREATE TRIGGER events_are_kept BEFORE DELETE ON events
   BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 
+CREATE TABLE rewinds (
+  event  INTEGER PRIMARY KEY REFERENCES events (seq),
+  target INTEGER NOT NULL CHECK (target BETWEEN 0 AND event - 1)
+) STRICT;
+
+CREATE TABLE set_aside (
+  first INTEGER PRIMARY KEY CHECK (first >= 1),
+  last  INTEGER NOT NULL CHECK (last >= first)
+) STRICT;
+
+CREATE VIEW line AS
+  SELECT * FROM events
+  WHERE seq > coalesce((SELECT last FROM set_aside WHERE first <= seq ORDER BY first DESC LIMIT 1), 0);
+
 CREATE TABLE volumes (
-  volume TEXT PRIMARY KEY CHECK (volume IN ('workspace', 'memory', 'tmp', 'staging', 'values')),
+  volume TEXT PRIMARY KEY CHECK (volume IN ('workspace', 'memory', 'tmp', 'staging', 'values', 'past')),
   quota  INTEGER NOT NULL CHECK (quota >= 0),
   used   INTEGER NOT NULL DEFAULT 0,
   CHECK (used BETWEEN 0 AND quota)
@@ -47,6 +62,8 @@ CREATE TABLE files (
   mode   INTEGER NOT NULL CHECK (mode BETWEEN 0 AND 511),
   size   INTEGER NOT NULL CHECK (size >= 0),
   mtime  INTEGER NOT NULL,
+  born   INTEGER CHECK ((born IS NULL) = (volume IN ('tmp', 'staging', 'values'))),
+  grown  INTEGER CHECK ((grown IS NULL) = (born IS NULL)),
   UNIQUE (volume, path)
 ) STRICT;
 
@@ -66,7 +83,8 @@ CREATE TABLE memory (
   model     TEXT,
   embedding BLOB CHECK ((embedding IS NULL) = (model IS NULL)),
   created   INTEGER NOT NULL,
-  expires   INTEGER
+  expires   INTEGER,
+  born      INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX memory_expiry ON memory (expires) WHERE expires IS NOT NULL;
@@ -83,6 +101,15 @@ CREATE VIRTUAL TABLE memory_text USING fts5 (
   content, content = 'memory', content_rowid = 'entry', tokenize = 'porter unicode61'
 );
 
+CREATE TABLE memory_past (
+  born      INTEGER PRIMARY KEY,
+  retired   INTEGER NOT NULL CHECK (retired > born),
+  content   TEXT NOT NULL,
+  model     TEXT,
+  embedding BLOB,
+  created   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE spend (
   event  INTEGER PRIMARY KEY REFERENCES events (seq),
   source TEXT NOT NULL,
@@ -95,6 +122,7 @@ CREATE TABLE spend (
 CREATE TRIGGER spend_is_final BEFORE UPDATE ON spend
   BEGIN SELECT RAISE(ABORT, 'spend is append-only'); END;
 CREATE TRIGGER spend_is_kept BEFORE DELETE ON spend
+  WHEN NOT EXISTS (SELECT 1 FROM set_aside WHERE old.event BETWEEN first AND last)
   BEGIN SELECT RAISE(ABORT, 'spend is append-only'); END;
 
 CREATE TABLE settings (
@@ -111,9 +139,9 @@ CREATE VIEW runs AS
          last.seq     AS last,
          last.time    AS last_time,
          substr(last.kind, 5) AS state
-  FROM events AS started
+  FROM line AS started
   JOIN events AS last ON last.seq = (
-    SELECT max(seq) FROM events
+    SELECT max(seq) FROM line
     WHERE span = started.span AND span IS NOT NULL AND kind GLOB 'run.*')
   WHERE started.kind = 'run.started';
 
@@ -129,4 +157,5 @@ INSERT INTO volumes (volume, quota) VALUES
   ('memory',    4294967296),
   ('tmp',       4294967296),
   ('staging',   9223372036854775807),
-  ('values',    9223372036854775807);
+  ('values',    9223372036854775807),
+  ('past',      9223372036854775807);

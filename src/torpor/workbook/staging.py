@@ -52,14 +52,14 @@ class Staging:
             file = self._staged(name, part[0])
             row = self._store.row("SELECT mode FROM files WHERE file = ?", (file,))
             mode = row[0] if row else MODE_DEFAULT
-            self._trees.make_room(volume, path)
+            event = self._trees.tell("file.written", volume, span, path=path, mode=mode, parts=[part])
+            self._trees.make_room(volume, path, event)
             self._trees.charge("staging", -part[0])
             self._trees.charge(volume, part[0])
             self._store.execute(
-                "UPDATE files SET volume = ?, path = ?, mtime = ? WHERE file = ?",
-                (volume, path, self._store.clock.now_us(), file),
+                "UPDATE files SET volume = ?1, path = ?2, mtime = ?3, born = ?4, grown = ?4 WHERE file = ?5",
+                (volume, path, self._store.clock.now_us(), event or None, file),
             )
-            self._trees.tell("file.written", volume, span, path=path, mode=mode, parts=[part])
 
     def _staged(self, name: str, size: int) -> int:
         # Numbers of rows are given again after a rollback, names of staged files never: what was written in a

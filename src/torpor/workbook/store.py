@@ -49,13 +49,14 @@ from torpor.base.errors import (
     WorkbookReadOnly,
 )
 from torpor.base.ids import IdSource
+from torpor.workbook.presence import leave
 from torpor.workbook.schema import strange_schema
 from torpor.workbook.weather import from_sqlite
 
 APPLICATION_ID: Final = 0x54525052
 """«TRPR» in the file's header, where `file` and SQLite's tools find it."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The newest format that this code reads and writes; `user_version` in the header."""
 
 GENESIS: Final = bytes(32)
@@ -87,12 +88,14 @@ class Durability:
         name: the class's name in the API and in benchmark tables.
         synchronous: SQLite's own setting.
         vfs: the SQLite file layer to use; None is the system's.
+        journal: how SQLite undoes what wasn't committed: "wal", but for files that are nobody's yet.
 
     """
 
     name: str
     synchronous: LiteralString
     vfs: str | None = None
+    journal: LiteralString = "wal"
 
 
 FILE: Final = Durability("file", "FULL")
@@ -201,7 +204,7 @@ class Savepoint:
 
 
 class Store:
-    """One open connection. Made by `opening.open_store`.
+    """One open connection, which `presence.arrive` has counted. Made by `opening.open_store`.
 
     Attributes:
         path: the workbook, absolute, links resolved.
@@ -397,6 +400,8 @@ class Store:
                 self.db.close()
             except apsw.Error as error:
                 raise from_sqlite(self.path, error) from error
+            finally:
+                leave(self.path)
 
     def abandon(self) -> None:
         """Give the connection up without closing it: this process has inherited it by fork."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from torpor.base.errors import ContentRefused, WorkbookClosed
+from torpor.base.errors import ContentRefused, TransactionLost, WorkbookClosed
 from torpor.base.limits import CHUNK_MAX
 from torpor.workbook.paths import Volume
 from torpor.workbook.store import Store
@@ -137,7 +138,8 @@ class FileWriter:
         """Forget what was written; what stood under the name stays."""
         if not self.closed:
             self.closed = True
-            self._volumes.staging.drop(self._name)
+            with suppress(TransactionLost):  # what was written went with the transaction
+                self._volumes.staging.drop(self._name)
 
     def _flush(self, size: int) -> None:
         piece = bytes(self._buffer[:size])

@@ -6,7 +6,8 @@ paths that are normal already.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +19,7 @@ from torpor.base.errors import (
     WorkbookDamaged,
 )
 from torpor.base.limits import CHUNK_MAX, CHUNK_MERGE_MAX
+from torpor.workbook.fold import Content
 from torpor.workbook.journal import Journal
 from torpor.workbook.paths import Volume, ancestors, below
 from torpor.workbook.store import Store
@@ -26,6 +28,11 @@ Bytes = bytes | bytearray | memoryview
 
 MODE_DEFAULT = 0o644
 MODE_MAX = 0o777
+
+_WITHIN: Final = "WHERE volume = ?2 AND path >= ?3 AND path < ?4"
+
+RETIRED: Final = "SET volume = 'past', path = '/' || ?1 || '/' || born || '/' || grown"
+"""What becomes of the row of a file that event ?1 retires."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -36,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Trees:
-    """The rows of the volumes, of `staging` and of `values`."""
+    """The rows of the volumes, and of the trees `staging`, `values` and `past`."""
 
     def __init__(self, store: Store, journal: Journal) -> None:
         self._store = store
@@ -47,8 +54,13 @@ class Trees:
         row = self._store.row("SELECT file, size FROM files WHERE volume = ? AND path = ?", (volume, path))
         return (row[0], row[1]) if row else None
 
-    def make_room(self, volume: Volume, path: str) -> None:
-        """Remove the file that stands at a path, for another to take its place.
+    def make_room(self, volume: Volume, path: str, event: int) -> None:
+        """Have the file that stands at a path give way to another.
+
+        Args:
+            volume: the tree.
+            path: the place.
+            event: number of the event that records the change; 0 in `tmp`, which has none.
 
         Raises:
             FileInTheWay: a folder stands there, or a file where the path needs a folder.
@@ -64,16 +76,58 @@ class Trees:
         )
         if inside is not None:
             raise FileInTheWay(volume=volume, path=path, other=inside[0])
-        old = self.row(volume, path)
-        if old is not None:
-            self.charge(volume, -old[1])
-            self._store.execute("DELETE FROM files WHERE file = ?", (old[0],))
+        if self.row(volume, path) is not None:
+            self.remove(volume, path, event)
 
-    def insert(self, volume: str, path: str, mode: int, size: int) -> int:
-        """Add a file without its content and return its row number."""
+    def remove(self, volume: Volume, path: str, event: int) -> None:
+        """Take a file, or all below a folder, out of a volume.
+
+        What leaves `tmp` is deleted. What leaves another volume is kept in the tree `past`, where a rewind finds it:
+        only the row changes, the content stays where it is.
+        """
+        here = (event, volume, *self._bounds(volume, path))
+        size = self._store.row(f"SELECT coalesce(sum(size), 0) FROM files {_WITHIN}", here)
+        gone = size[0] if size else 0
+        if volume == "tmp":
+            self.charge("tmp", -gone)
+            self._store.execute(f"DELETE FROM files {_WITHIN}", here)
+            return
         self._store.execute(
-            "INSERT INTO files (volume, path, mode, size, mtime) VALUES (?, ?, ?, ?, ?)",
-            (volume, path, mode, size, self._store.clock.now_us()),
+            "UPDATE volumes SET used = used + iif(volume = 'past', ?2, -?2) WHERE volume IN (?1, 'past')",
+            (volume, gone),
+        )
+        self._store.execute(f"UPDATE files {RETIRED} {_WITHIN}", here)
+
+    def _bounds(self, volume: str, path: str) -> tuple[str, str]:
+        """Return the bounds [low, high) of what a path leads to: a file, or all below a folder."""
+        # One range, for SQLite finds the rows of a range to change by the index, and those of two, joined by OR, not.
+        return below(path) if self.row(volume, path) is None else (path, f"{path}\0")
+
+    def insert(
+        self,
+        volume: str,
+        path: str,
+        mode: int,
+        size: int,
+        content: Content | None = None,
+        *,
+        mtime: int | None = None,
+    ) -> int:
+        """Add a file without its content and return its row number.
+
+        Args:
+            volume: the tree.
+            path: its place.
+            mode: permission bits.
+            size: bytes of the content that will follow.
+            content: the events that made it and that last added to it, where the tree has events.
+            mtime: the time of its last change, unless that is now.
+
+        """
+        born, grown = content or (None, None)
+        self._store.execute(
+            "INSERT INTO files (volume, path, mode, size, mtime, born, grown) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (volume, path, mode, size, self._store.clock.now_us() if mtime is None else mtime, born, grown),
         )
         return int(self._store.db.last_insert_rowid())
 
@@ -111,8 +165,8 @@ class Trees:
         """Give a file, or all below a folder, another path; nothing may be there."""
         # substr counts characters, as len does.
         self._store.execute(
-            "UPDATE files SET path = ? || substr(path, ?) WHERE volume = ? AND (path = ? OR (path >= ? AND path < ?))",
-            (target, len(path) + 1, volume, path, *below(path)),
+            f"UPDATE files SET path = ?5 || substr(path, ?1) {_WITHIN}",
+            (len(path) + 1, volume, *self._bounds(volume, path), target),
         )
 
     def find(self, volume: str, path: str) -> tuple[int, int]:
@@ -147,16 +201,35 @@ class Trees:
             raise torn(self._store, (volume, path), found[0][1], len(content))
         return content
 
+    def copy(self, source: Trees, kept: int, file: int, size: int) -> None:
+        """Give a file without content the first `size` bytes of the row `kept` in a workbook, be it this one."""
+        start = 0
+        for piece in source.pieces(kept, size):
+            self.store_chunks(file, start, piece)
+            start += len(piece)
+
+    def pieces(self, file: int, size: int) -> Iterator[bytes]:
+        """Yield the first `size` bytes of the file in a row, or as many as there are, in pieces."""
+        place = 0
+        while place < size:
+            row = self._store.row("SELECT data FROM chunks WHERE file = ? AND start = ?", (file, place))
+            if row is None:
+                return
+            piece: bytes = row[0][: size - place]
+            yield piece
+            place += len(piece)
+
     def usage(self, volume: str) -> Usage:
         """Return how full a volume is."""
         row = self._store.row("SELECT used, quota FROM volumes WHERE volume = ?", (volume,))
         used, quota = row or (0, 0)
         return Usage(used, quota)
 
-    def tell(self, kind: str, volume: Volume, span: str | None, **facts: Any) -> None:
-        """Record a change; `tmp` leaves no trace."""
-        if volume != "tmp":
-            self._journal.append(kind, {"volume": volume, **facts}, span=span)
+    def tell(self, kind: str, volume: Volume, span: str | None, **facts: Any) -> int:
+        """Record a change and return its event's number; `tmp` leaves no trace, so there it is 0."""
+        if volume == "tmp":
+            return 0
+        return self._journal.append(kind, {"volume": volume, **facts}, span=span)
 
 
 def torn(store: Store, place: tuple[str, str], size: int, found: int) -> WorkbookDamaged:

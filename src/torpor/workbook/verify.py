@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final, LiteralString
 
 import msgspec
 
 from torpor.base.errors import PathRefused, WorkbookDamaged
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE
-from torpor.workbook.fold import Folded, matches
+from torpor.workbook.fold import BORN, REWOUND, UNFOLDABLE, Chronicle, Folded, FoldedEntry, matches, rewound_to
 from torpor.workbook.journal import canonical, is_kind
+from torpor.workbook.lines import Lines, Rewind
 from torpor.workbook.paths import ancestors, normal_path
 from torpor.workbook.schema import strange_schema
 from torpor.workbook.store import GENESIS, Row, Store, one_view
@@ -23,6 +25,8 @@ from torpor.workbook.store import GENESIS, Row, Store, one_view
 _COLUMNS: Final = "seq, id, time, kind, version, body, span, parent, key, hash, txn"
 _ID_VERSION: Final = 7
 _ID_VARIANT: Final = 0b10
+_decode_body: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
 _SHOWN: Final = 20
 """Problems of one invariant that SQLite is asked to list."""
 
@@ -71,9 +75,11 @@ class Verifier:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._folded = Folded()
+        self._chronicle = Chronicle((), 0)
+        self._rewinds: list[Rewind] = []
         self._events = 0
         self._txn = 0
+        self._born: tuple[str, str, int] | None = None
         self._head = GENESIS
         self._problems: list[Problem] = []
 
@@ -86,14 +92,14 @@ class Verifier:
         """
         with one_view(self._store):
             if self._check(self._structure):
-                for part in (self._journal, self._runs, self._files, self._tables, self._words):
+                for part in (self._journal, self._line, self._runs, self._files, self._kept, self._tables, self._words):
                     self._check(part)
             counted = not self._problems or self._problems[0].invariant not in ("INV-1", "INV-2")
             return Verification(
                 path=self._store.path,
                 agent=self._one("SELECT agent FROM meta") if counted else "",
                 events=self._events,
-                files=self._one("SELECT count(*) FROM files WHERE volume <> 'staging'") if counted else 0,
+                files=self._one("SELECT count(*) FROM files WHERE volume NOT IN ('staging', 'past')") if counted else 0,
                 memories=self._one("SELECT count(*) FROM memory") if counted else 0,
                 head=self._head.hex(),
                 problems=tuple(self._problems),
@@ -131,7 +137,17 @@ class Verifier:
 
     # --- the journal ---
 
+    @property
+    def _folded(self) -> Folded:
+        """What the journal says of the present."""
+        return self._chronicle.now
+
     def _journal(self) -> Iterator[Problem]:
+        targets = []
+        for (body,) in self._store.rows("SELECT body FROM events WHERE kind = ?", (REWOUND,)):
+            with suppress(msgspec.MsgspecError):  # reported below
+                targets.append(rewound_to(body))
+        self._chronicle = Chronicle(targets, self._one("SELECT horizon FROM meta"))
         expected = 1
         for row in self._rows():
             yield from self._event(row, expected)
@@ -176,21 +192,43 @@ class Verifier:
         if len(body.encode()) > EVENT_BODY_MAX:
             yield Problem("INV-6", f"the body of event {seq} is over the limit")
         try:
-            self._folded.take(seq, kind, msgspec.json.decode(body, type=dict[str, Any]))
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            facts = _decode_body(body)
+            self._chronicle.take(seq, kind, body)
+            if kind == REWOUND:
+                self._rewinds.append((seq, rewound_to(body)))
+            elif kind == BORN:
+                self._born = (facts["agent"], facts["parent"], facts["parent_seq"])
+        except UNFOLDABLE as error:
             yield Problem("INV-6", f"the body of event {seq} ({kind}) can't be folded: {error!r}")
+
+    def _line(self) -> Iterator[Problem]:
+        if self._store.rows("SELECT event, target FROM rewinds ORDER BY event") != self._rewinds:
+            yield Problem("INV-19", "the table of rewinds is not what the journal recorded")
+        if self._store.rows("SELECT first, last FROM set_aside ORDER BY first") != Lines(self._rewinds).set_aside(
+            self._events
+        ):
+            yield Problem("INV-19", "the events that are set aside are not those that the rewinds leave out")
+        if self._one("SELECT horizon FROM meta") > self._events:
+            yield Problem("INV-19", "the horizon is behind the newest event")
+        for (key,) in self._store.rows(
+            "SELECT key FROM line WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1 LIMIT ?", (_SHOWN,)
+        ):
+            yield Problem("INV-20", f"the key {key!r} belongs to several events on the line")
+        agent, *parent = self._store.row("SELECT agent, parent_agent, parent_seq FROM meta") or ("", None, None)
+        if (agent, *parent) != (self._born or (agent, None, None)):
+            yield Problem("INV-22", "the agent and its parent are not those that the journal last recorded")
 
     def _runs(self) -> Iterator[Problem]:
         for seq, parent in self._store.rows("SELECT seq, parent FROM events WHERE parent < 1"):
             yield Problem("INV-7", f"event {seq} answers event {parent}, which can't be")
         for parent, count in self._store.rows(
-            "SELECT parent, count(*) FROM events"
+            "SELECT parent, count(*) FROM line"
             " WHERE kind IN ('step.completed', 'step.failed', 'effect.completed', 'effect.failed')"
             " AND parent IS NOT NULL GROUP BY parent HAVING count(*) > 1"
         ):
             yield Problem("INV-7", f"the intent of event {parent} has {count} receipts")
         for span, count in self._store.rows(
-            "SELECT span, count(*) FROM events"
+            "SELECT span, count(*) FROM line"
             " WHERE kind IN ('run.completed', 'run.failed', 'run.cancelled')"
             " GROUP BY span HAVING count(*) > 1"
         ):
@@ -202,17 +240,18 @@ class Verifier:
         described = dict(self._folded.files)
         places = set(self._store.rows("SELECT volume, path FROM files"))
         used: Counter[str] = Counter()
-        for file, volume, path, size, mode in self._store.rows(
-            "SELECT file, volume, path, size, mode FROM files ORDER BY file"
+        for file, volume, path, size, mode, *content in self._store.rows(
+            "SELECT file, volume, path, size, mode, born, grown FROM files ORDER BY file"
         ):
             used[volume] += size
             yield from self._pieces(file, f"{volume}:{path}", size)
             if volume == "values":
-                if not matches([(size, path[1:])], self._content(file)):
+                if not matches(((size, path[1:]),), self._content(file)):
                     yield Problem("INV-12", f"the value {path[1:]} is not what it is named after")
             elif volume in ("workspace", "memory"):
                 facts = described.pop((volume, path), None)
-                if facts is None or facts[0] != mode or not matches(facts[1], self._content(file)):
+                alike = facts is not None and (facts.mode, *facts.content) == (mode, *content)
+                if facts is None or not alike or not matches(facts.parts(), self._content(file)):
                     yield Problem("INV-11", f"{volume}:{path} is not what the journal last recorded")
             yield from _place(volume, path, places)
         for volume, path in described:
@@ -222,6 +261,28 @@ class Verifier:
                 yield Problem("INV-10", f"{volume} counts {counted} bytes and holds {used[volume]}")
             if self._folded.quotas.get(volume, quota) != quota:
                 yield Problem("INV-10", f"the quota of {volume} is not what the journal last recorded")
+
+    def _kept(self) -> Iterator[Problem]:
+        """Compare what was retired with what is kept of it."""
+        due = {(f"/{event}/{born}/{grown}", born, grown): file
+               for (born, grown), (event, file) in self._chronicle.files.items()}  # fmt: skip
+        for file, *name in self._store.rows("SELECT file, path, born, grown FROM files WHERE volume = 'past'"):
+            facts = due.pop((name[0], name[1], name[2]), None)
+            if facts is None or not matches(facts.parts(), self._content(file)):
+                yield Problem("INV-21", f"past:{name[0]} is not a file that the journal retired")
+        for path, *_ in due:
+            yield Problem("INV-21", f"past:{path} was retired and is not there")
+        texts = {born: (event, entry.sha256) for born, (event, entry) in self._chronicle.texts.items()}
+        kept = {
+            born: (retired, self._digest("SELECT content FROM memory_past WHERE born = ?", born))
+            for born, retired in self._store.rows("SELECT born, retired FROM memory_past")
+        }
+        yield from _differences("INV-21", "the memory that was retired, of event", kept, texts)
+
+    def _digest(self, sql: LiteralString, number: int) -> str:
+        # One text at a time: all of them may be more than fits into memory.
+        row = self._store.row(sql, (number,))
+        return hashlib.sha256(row[0].encode()).hexdigest() if row else ""
 
     def _pieces(self, file: int, name: str, size: int) -> Iterator[Problem]:
         place = 0
@@ -246,16 +307,17 @@ class Verifier:
         for entry, alias in self._store.rows("SELECT entry, alias FROM memory_aliases ORDER BY alias"):
             aliases.setdefault(entry, []).append(alias)
         kept = {
-            entry: {
-                "kind": kind,
-                "source": source,
-                "metadata": msgspec.json.decode(metadata),
-                "sha256": hashlib.sha256(content.encode()).hexdigest(),
-                "expires": expires,
-                "aliases": sorted(aliases.get(entry, ())),
-            }
-            for entry, kind, source, metadata, content, expires in self._store.rows(
-                "SELECT entry, kind, source, metadata, content, expires FROM memory"
+            entry: FoldedEntry(
+                kind,
+                source,
+                tuple(sorted(aliases.get(entry, ()))),
+                metadata,
+                self._digest("SELECT content FROM memory WHERE entry = ?", entry),
+                expires,
+                born,
+            )
+            for entry, kind, source, metadata, expires, born in self._store.rows(
+                "SELECT entry, kind, source, metadata, expires, born FROM memory"
             )
         }
         yield from _differences("INV-13", "memory entry", kept, self._folded.memory)
@@ -264,7 +326,7 @@ class Verifier:
         }
         yield from _differences("INV-14", "the booking of event", booked, self._folded.spend)
         settings = {
-            name: msgspec.json.decode(value) for name, value in self._store.rows("SELECT name, value FROM settings")
+            name: (value, event) for name, value, event in self._store.rows("SELECT name, value, event FROM settings")
         }
         yield from _differences("INV-15", "setting", settings, self._folded.settings)
 

@@ -7,9 +7,10 @@ folder is there as long as a file is below it.
 Every change of `workspace` and `memory` is an event with the digest of what was written, in the same transaction, so
 the journal vouches for the files (`verify` folds it and compares). `tmp` is scratch and leaves no trace.
 
-Two more trees share the tables and no public door. `staging` holds what a streaming write has written so far: the
+Three more trees share the tables and no public door. `staging` holds what a streaming write has written so far: the
 content moves under its real name in the transaction that closes the stream, and what a dead process left there is
-removed at the next open. `values` holds values too big for an event, named by their SHA-256.
+removed at the next open. `values` holds values too big for an event, named by their SHA-256. `past` holds the files
+that were replaced or deleted, so that a rewind or a fork can have them back (`past.py`).
 """
 
 from __future__ import annotations
@@ -210,18 +211,12 @@ class Volumes:
         with self._store.writing():
             if fresh and self._trees.row(volume, path) is not None:
                 raise FileInTheWay(volume=volume, path=path, other=path)
-            self._trees.make_room(volume, path)
-            file = self._trees.insert(volume, path, mode, len(content))
+            parts = [(len(content), hashlib.sha256(content).hexdigest())]
+            event = self._trees.tell("file.written", volume, span, path=path, mode=mode, parts=parts)
+            self._trees.make_room(volume, path, event)
+            file = self._trees.insert(volume, path, mode, len(content), (event, event) if event else None)
             self._trees.store_chunks(file, 0, content)
             self._trees.charge(volume, len(content))
-            self._trees.tell(
-                "file.written",
-                volume,
-                span,
-                path=path,
-                mode=mode,
-                parts=[(len(content), hashlib.sha256(content).hexdigest())],
-            )
 
     def append(self, volume: Volume, path: str, data: Bytes, *, span: str | None = None) -> None:
         """Add bytes to the end of a file, which is made where there is none.
@@ -244,12 +239,12 @@ class Volumes:
             file, size = row
             self._trees.charge(volume, len(content))
             self._trees.extend(file, size, content)
+            parts = [(len(content), hashlib.sha256(content).hexdigest())]
+            event = self._trees.tell("file.appended", volume, span, path=path, parts=parts)
             self._store.execute(
-                "UPDATE files SET size = ?, mtime = ? WHERE file = ?",
-                (size + len(content), self._store.clock.now_us(), file),
+                "UPDATE files SET size = ?, mtime = ?, grown = ? WHERE file = ?",
+                (size + len(content), self._store.clock.now_us(), event or None, file),
             )
-            digest = hashlib.sha256(content).hexdigest()
-            self._trees.tell("file.appended", volume, span, path=path, parts=[(len(content), digest)])
 
     def move(self, volume: Volume, path: str, target: str, *, replace: bool = False, span: str | None = None) -> None:
         """Give a file, or a folder with all below it, another path in the same volume.
@@ -277,11 +272,11 @@ class Volumes:
                 raise FileInTheWay(volume=volume, path=target, other=target)
             # A file that stands where the target needs a folder may be the very file that moves away, which the
             # check below then doesn't see: the source leaves its place first.
+            event = self._trees.tell("file.moved", volume, span, path=path, target=target)
             self._trees.rename(volume, path, f"/\x01{path[1:]}")
-            self._trees.make_room(volume, target)
+            self._trees.make_room(volume, target, event)
             self._trees.rename(volume, f"/\x01{path[1:]}", target)
             self._check_lengths(volume, target)
-            self._trees.tell("file.moved", volume, span, path=path, target=target)
 
     def delete(self, volume: Volume, path: str, *, recursive: bool = False, span: str | None = None) -> None:
         """Remove a file, or with `recursive` a folder and all below it.
@@ -297,12 +292,8 @@ class Volumes:
             found = self.stat(volume, path or "/")
             if found.kind == "folder" and not recursive:
                 raise FileInTheWay(volume=volume, path=path or "/", other="what is below it")
-            self._trees.charge(volume, -found.size)
-            self._store.execute(
-                "DELETE FROM files WHERE volume = ? AND (path = ? OR (path >= ? AND path < ?))",
-                (volume, path, *below(path)),
-            )
-            self._trees.tell("file.deleted", volume, span, path=path or "/")
+            event = self._trees.tell("file.deleted", volume, span, path=path or "/")
+            self._trees.remove(volume, path, event)
 
     def set_quota(self, volume: Volume, quota: int) -> None:
         """Set how many bytes a volume may hold.

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from torpor.base.clock import MICROSECONDS, Clock, SystemClock
+from torpor.base.clock import Clock, SystemClock
 from torpor.base.entropy import SystemEntropy
-from torpor.base.errors import TransactionEntangled, WorkbookClosed, WorkbookError, WorkbookMissing
+from torpor.base.errors import PointRefused, TransactionEntangled, WorkbookClosed
 from torpor.base.ids import AgentId, IdSource
 from torpor.workbook.journal import Event, Journal
 from torpor.workbook.memory import Memory
 from torpor.workbook.opening import create as create_file
 from torpor.workbook.opening import open_store
-from torpor.workbook.owner import Owner, claim
-from torpor.workbook.paths import Volume, check_volume, normal_path
+from torpor.workbook.owner import claim, moment
+from torpor.workbook.past import Branch, Past
+from torpor.workbook.paths import Volume, check_volume, normal_path, real_path
+from torpor.workbook.rest import extends, look_at, tidying
 from torpor.workbook.settings import Settings
 from torpor.workbook.spend import Spend
 from torpor.workbook.store import (
@@ -36,7 +37,6 @@ from torpor.workbook.streams import FileReader, FileWriter, open_reader
 from torpor.workbook.trees import MODE_DEFAULT, Bytes
 from torpor.workbook.verify import Verification, Verifier
 from torpor.workbook.volumes import FileStat, Volumes
-from torpor.workbook.weather import from_system
 
 
 class Workbook:
@@ -50,20 +50,23 @@ class Workbook:
         memory: what the agent learned.
         spend: what was paid.
         settings: the agent's typed attributes.
+        past: what it was at earlier events.
 
     """
 
-    def __init__(self, store: Store, owner: Owner | None, durability: Durability) -> None:
+    def __init__(self, store: Store, durability: Durability, after: Callable[[], None]) -> None:
         self._store = store
-        self._owner = owner
+        self._after = after
         self._durability = durability
-        self._tidies = False
         self._streams: weakref.WeakSet[FileReader | FileWriter] = weakref.WeakSet()
         self.journal = Journal(store)
         self.volumes = Volumes(store, self.journal)
         self.memory = Memory(store, self.journal)
         self.spend = Spend(store, self.journal)
         self.settings = Settings(store, self.journal)
+        self.past = Past(store, self.journal)
+        self.under_way: set[str] = set()
+        """The runs that this process is executing on it: meanwhile it can't be rewound."""
 
     @classmethod
     def open(
@@ -88,26 +91,30 @@ class Workbook:
             WorkbookOwned: somebody else holds it for writing; says who.
             WorkbookMissing: it isn't there and is not to be created, or its folder isn't.
             NotAWorkbook, NewerFormat, WorkbookDamaged: the file can't be used; it is left as it is.
+            OlderFormat: it has to be migrated, and a reader can't.
+            FileTaken: it isn't there, and the log of one that was is in the way of a new one.
+            AgentBusy: this process is about to copy, move or remove it.
             WorkbookReadOnly, StorageFull, StorageFailed: the place can't be written.
 
         """
-        name = _absolute(path)
+        name = real_path(path)
         clock = clock or SystemClock()
         ids = IdSource(clock, SystemEntropy())
         if readonly:
-            at_rest = not Path(f"{name}-wal").exists()
-            store = open_store(name, readonly=True, durability=durability, clock=clock, ids=ids)
-            book = cls(store, None, durability)
-            book._tidies = at_rest
-            return book
-        owner = claim(name, _moment(clock))
+            with ExitStack() as undo:
+                after = tidying(name, clock=clock, vfs=durability.vfs)
+                undo.callback(after)
+                store = open_store(name, readonly=True, durability=durability, clock=clock, ids=ids)
+                undo.pop_all()
+            return cls(store, durability, after)
+        owner = claim(name, moment(clock))
         with ExitStack() as undo:
             undo.callback(owner.release)
             if create and not Path(name).exists():
                 create_file(name, ids.text(), durability=durability, clock=clock)
             store = open_store(name, readonly=False, durability=durability, clock=clock, ids=ids)
             undo.callback(store.close)
-            book = cls(store, owner, durability)
+            book = cls(store, durability, owner.release)
             book.volumes.staging.drop()
             undo.pop_all()
         return book
@@ -122,6 +129,18 @@ class Workbook:
         """The id of the agent that lives here."""
         row = self._store.row("SELECT agent FROM meta")
         return AgentId(row[0] if row else "")
+
+    @property
+    def lineage(self) -> tuple[str, int] | None:
+        """The agent that this one was made from, and the last event they have in common; None where it is the first."""
+        found = look_at(self._store)
+        return None if found.parent is None or found.parent_seq is None else (found.parent, found.parent_seq)
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """The number of the newest event and its hash in hexadecimal; 0 and "" in a new workbook."""
+        found = look_at(self._store)
+        return (found.seq, found.head)
 
     @property
     def last(self) -> int:
@@ -149,10 +168,7 @@ class Workbook:
         if self._store.current() is not None:
             raise TransactionEntangled(path=self.path)
         with ExitStack() as steps:  # the last entered is done first, and each whatever becomes of the others
-            if self._tidies:
-                steps.callback(self._tidy)
-            if self._owner is not None:
-                steps.callback(self._owner.release)
+            steps.callback(self._after)
             steps.callback(self._store.close)
             for stream in list(self._streams):
                 steps.callback(stream.discard if isinstance(stream, FileWriter) else stream.close)
@@ -192,9 +208,11 @@ class Workbook:
         """Append an event and return its number; see `Journal.append`."""
         return self.journal.append(kind, body, span=span, parent=parent, key=key)
 
-    def events(self, after: int = 0, *, span: str | None = None, limit: int | None = None) -> Iterator[Event]:
+    def events(
+        self, after: int = 0, *, span: str | None = None, limit: int | None = None, set_aside: bool = True
+    ) -> Iterator[Event]:
         """Yield events in order; see `Journal.events`."""
-        return self.journal.events(after, span=span, limit=limit)
+        return self.journal.events(after, span=span, limit=limit, set_aside=set_aside)
 
     def read(self, volume: Volume, path: str) -> bytes:
         """Return a file's content; see `Volumes.read`."""
@@ -256,48 +274,48 @@ class Workbook:
         self._streams.add(writer)
         return writer
 
+    def clear_tmp(self) -> int:
+        """Remove all scratch and return how many files that was."""
+        found = self._store.row("SELECT count(*) FROM files WHERE volume = 'tmp'")
+        count = found[0] if found else 0
+        if count:
+            self.volumes.delete("tmp", "/", recursive=True)
+        return count
+
+    def extends(self, seq: int, head: str) -> bool:
+        """Report whether its journal has event `seq` with that hash, so that all up to it is the same."""
+        return extends(self._store, seq, head)
+
+    def rewind(self, to: int, *, why: str = "asked to") -> int:
+        """Put files, memory, spend, settings and runs as they were right after an event; returns the rewind's own.
+
+        Nothing is lost: what came after stays in the journal, as a branch that is known by its newest event, and
+        rewinding to that takes it up again. What was done to the world stays done: an effect that was performed on
+        a branch which is set aside is not performed again.
+
+        Args:
+            to: number of the event; all that was committed with it belongs to it. 0 is the very beginning.
+            why: for the journal.
+
+        Raises:
+            PointRefused: there is no such event, what it left is not kept, or a run is under way.
+            WorkbookError: it can't be written; nothing was changed.
+
+        """
+        if self.under_way:
+            raise PointRefused(
+                path=self.path, seq=to, first=self.past.horizon, reason=f"run {min(self.under_way)} is under way"
+            )
+        return self.past.rewind(to, why)
+
+    def branches(self) -> Sequence[Branch]:
+        """Return what rewinds have set aside, oldest first."""
+        return self.past.branches()
+
     def verify(self) -> Verification:
         """Check every invariant of SPEC.md and return what was found; changes nothing."""
         return Verifier(self._store).run()
 
-    def _tidy(self) -> None:
-        """Remove the log and index that reading a workbook at rest has left: a reader's connection can't do it.
-
-        Nobody else may own the workbook meanwhile: whoever does removes them when it closes. It is a courtesy, so
-        what keeps it from being done is no error of the reading.
-        """
-        store = self._store
-        if not Path(f"{store.path}-wal").exists():
-            return
-        with suppress(WorkbookError), ExitStack() as steps:
-            steps.callback(claim(store.path, _moment(store.clock), passing=True).release)
-            open_store(
-                store.path, readonly=False, durability=self._durability, clock=store.clock, ids=store.ids
-            ).close()
-
     def _connect(self) -> Store:
         store = self._store
         return open_store(store.path, readonly=True, durability=self._durability, clock=store.clock, ids=store.ids)
-
-
-def _moment(clock: Clock) -> str:
-    return f"{datetime.fromtimestamp(clock.now_us() / MICROSECONDS, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path with its links resolved, so that each file has one name.
-
-    Raises:
-        WorkbookMissing, WorkbookReadOnly: no file can have that name, or none that this process may look at.
-
-    """
-    try:
-        name = str(Path(path).resolve())
-        name.encode()
-        Path(f"{name}-owner").exists()  # raises where the name is too long for those of the files beside it
-    except OSError as error:
-        raise from_system(os.fspath(path), error) from error
-    except (RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
-        reason = "its name is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-        raise WorkbookMissing(path=os.fspath(path), reason=reason) from error
-    return name

@@ -30,11 +30,11 @@ def only(folder: Path) -> list[str]:
 @BOTH
 def test_a_newer_format_is_refused_by_its_number(path: Path, readonly: bool) -> None:  # noqa: FBT001
     filled(path)
-    tamper(path, "PRAGMA user_version = 2")
+    tamper(path, "PRAGMA user_version = 3")
     before = path.read_bytes()
-    with pytest.raises(NewerFormat, match="has format 2; this Torpor knows formats up to 1") as caught:
+    with pytest.raises(NewerFormat, match="has format 3; this Torpor knows formats up to 2") as caught:
         Workbook.open(path, readonly=readonly)
-    assert (caught.value.found, caught.value.known) == (2, 1)
+    assert (caught.value.found, caught.value.known) == (3, 2)
     assert path.read_bytes() == before
 
 

@@ -28,9 +28,10 @@ class Stop(Exception):
 
 def test_the_public_names_are_these() -> None:
     assert torpor.workbook.__all__ == [
-        "FILE", "MICRO", "VOLUMES", "Booking", "Durability", "Embedding", "Entry", "Event", "FileReader",
-        "FileStat", "FileWriter", "Found", "Journal", "Memory", "Problem", "Settings", "Spend", "Usage",
-        "Verification", "Volume", "Volumes", "Workbook",
+        "FILE", "MICRO", "VOLUMES", "Booking", "Branch", "Difference", "Durability", "Embedding", "Entry", "Event",
+        "FileReader", "FileStat", "FileWriter", "Found", "Journal", "Look", "Made", "Memory", "Past", "Problem",
+        "Rest", "Settings", "Spend", "Usage", "Verification", "Volume", "Volumes", "Workbook",
+        "adopt", "at_rest", "create", "diff", "export", "fork", "is_sealed", "seal",
     ]  # fmt: skip
     for name in torpor.workbook.__all__:
         assert hasattr(torpor.workbook, name)
@@ -364,7 +365,7 @@ def test_the_view_of_runs_reads_what_belongs_to_runs_only(path: Path) -> None:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         found = [row[3] for row in db.execute("EXPLAIN QUERY PLAN SELECT * FROM runs ORDER BY started")]
-        assert "SCAN started USING INDEX events_run" in found
+        assert "SCAN events USING INDEX events_run" in found
         assert any(line.startswith("SEARCH events USING") and "events_span (span=?" in line for line in found)
         assert not any("TEMP B-TREE" in line for line in found)
     finally:
