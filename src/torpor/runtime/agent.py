@@ -206,10 +206,12 @@ class Agent:
     async def _drive(self, run: Run, handler: Callable[..., Awaitable[Any]], arguments: dict[str, Any]) -> Any:
         returns = result_type(handler, name=run.message, role="handled")
         self._live[run.id] = run
+        self.book.under_way.add(run.id)
         try:
             return await run.execute(lambda: handler(self, **arguments), returns)
         finally:
             del self._live[run.id]
+            self.book.under_way.discard(run.id)
 
     # --- runs ---
 

@@ -108,7 +108,7 @@ class Effect(Step[P, R]):
         name = intent_key(self.name, facts["key"])
         with run.book.transaction():
             record = Record(facts)
-            first = run.book.journal.by_key(name)
+            first = run.book.journal.by_key(name, set_aside=True)
             if first is None:
                 record.intent = run.append("effect.intended", facts, key=name)
             elif not attests(first.body, given):
@@ -215,6 +215,8 @@ class Effect(Step[P, R]):
             branch_here.reset(token)
         if raw is None:
             await run.checkpoint()  # what was cancelled while the probe ran is not done any more
+            if _is_inherited(run, record):
+                raise self._park(run, record, "the agent that this one was made from may still be about to do it")
             return False
         self.receive(run, record, raw)
         return True
@@ -238,6 +240,13 @@ class Effect(Step[P, R]):
         return run.park(UnknownOutcome(run=run.id, name=self.name, key=key, reason=reason))
 
 
+def _is_inherited(run: Run, record: Record) -> bool:
+    """Report whether it was another agent that intended this effect: the one of which this is a fork or a clone."""
+    lineage = run.book.lineage
+    first = record.call.get("first", record.intent)
+    return lineage is not None and first is not None and first <= lineage[1]
+
+
 def intent_key(name: str, key: str) -> str:
     """Return the idempotency key of an effect's intent."""
     return f"effect:{name}:{key}"
@@ -250,13 +259,13 @@ def receipt_key(name: str, key: str) -> str:
 
 def receipt_under(book: Workbook, name: str, key: str) -> Event | None:
     """Return the receipt of the effect `name` under a key, if it has one."""
-    return book.journal.by_key(receipt_key(name, key))
+    return book.journal.by_key(receipt_key(name, key), set_aside=True)
 
 
 def doubts_in(book: Workbook, run: str) -> dict[tuple[str, str], dict[str, Any] | None]:
     """Return a run's effects in doubt, by name and key, each with the verdict that nobody has acted on, if any."""
     doubts: dict[tuple[str, str], dict[str, Any] | None] = {}
-    for event in book.events(span=run):
+    for event in book.events(span=run, set_aside=False):
         if "key" not in event.body or "name" not in event.body:
             continue
         effect = event.body["name"], event.body["key"]

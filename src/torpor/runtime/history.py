@@ -49,7 +49,7 @@ class History:
         """How often the run was begun or resumed, this time included."""
         self.cancel_asked: str | None = None
         """Why somebody asked that the run be cancelled, if somebody did."""
-        for event in book.events(span=run):
+        for event in book.events(span=run, set_aside=False):
             self._take(event)
 
     def _take(self, event: Event) -> None:

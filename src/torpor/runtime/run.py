@@ -464,4 +464,4 @@ def restore(book: Workbook, id_: RunId) -> Run:
 
 
 def _started(book: Workbook, id_: RunId) -> Event:
-    return next(book.events(span=id_, limit=1))
+    return next(book.events(span=id_, limit=1, set_aside=False))

@@ -8,9 +8,11 @@ import pytest
 from torpor import Workbook
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(autouse=True)
+def _new_world(request: pytest.FixtureRequest) -> None:
+    """Begin each test of a module that has a `World` with a new one, as its `world`."""
+    if hasattr(request.module, "World"):
+        request.module.world = request.module.World()
 
 
 @pytest.fixture

@@ -28,13 +28,7 @@ class World:
         self.hold: anyio.Event | None = None
 
 
-world = World()
-
-
-@pytest.fixture(autouse=True)
-def _new_world() -> None:
-    global world  # noqa: PLW0603  (the world is one)
-    world = World()
+world = World()  # each test begins with a new one: see conftest.py
 
 
 async def act(text: str, key: str) -> str:
