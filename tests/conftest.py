@@ -1,9 +1,11 @@
-"""What holds for every test: nothing talks to the world outside this machine."""
+"""What holds for every test: nothing talks to the world outside this machine; one event loop runs what is awaited."""
 
 from __future__ import annotations
 
 import ipaddress
 import sys
+
+import pytest
 
 
 def _stay_home(event: str, arguments: tuple[object, ...]) -> None:
@@ -22,3 +24,9 @@ def _stay_home(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_stay_home)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio only; a module that tries others too says so itself."""
+    return "asyncio"

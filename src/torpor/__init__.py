@@ -1,8 +1,9 @@
 """Torpor: a durable runtime for AI agents in which an agent is one file.
 
-General layout: `base` (words all share), `workbook` (the file), `runtime` (durable runs) beside `models`, then
-`skills` (agents in the box), `service` (use cases), `gateways` (the command line) and `main` (where they meet).
-ARCHITECTURE.md tells how a write and a recovery go through them.
+General layout: `base` (words all share), `workbook` (the file), `lifecycle`, `ledger` and `home` (a folder of agents
+that sleep, wake and multiply), `runtime` (durable runs) beside `models`, then `skills` (agents in the box), `service`
+(use cases), `gateways` (the command line) and `main` (where they meet). ARCHITECTURE.md tells how a write, a move and
+a recovery go through them.
 
 Names are loaded when they are first used, so that importing the package costs almost nothing.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         TorporError,
         UnknownOutcome,
     )
+    from torpor.home import Home
     from torpor.runtime import Agent, Happened, Run, effect, gather, on, run, step
     from torpor.workbook import Embedding, Event, Workbook
 
@@ -31,6 +33,7 @@ _ROOMS = {
         "TorporError",
         "UnknownOutcome",
     ),
+    "torpor.home": ("Home",),
     "torpor.runtime": ("Agent", "Happened", "Run", "effect", "gather", "on", "run", "step"),
     "torpor.workbook": ("Embedding", "Event", "Workbook"),
 }
@@ -42,6 +45,7 @@ __all__ = [
     "Embedding",
     "Event",
     "Happened",
+    "Home",
     "Run",
     "RunCancelled",
     "StepFailed",

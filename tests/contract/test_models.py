@@ -29,11 +29,6 @@ STRANGE = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["local", "openai", "paired"])
 def model(request: pytest.FixtureRequest) -> Iterator[Model]:
     if request.param == "local":

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.hazards.kit import in_child
 
 from torpor.base.errors import WorkbookClosed, WorkbookOwned
 from torpor.workbook import Workbook
@@ -38,25 +38,6 @@ def book(tmp_path: Path) -> Iterator[Workbook]:
     with Workbook.open(tmp_path / "ada.workbook") as opened:
         opened.write("workspace", "/a.txt", b"parent")
         yield opened
-
-
-def in_child(act: Callable[[], object]) -> str:
-    """Fork, do `act` in the child, and return what went wrong there; "" for nothing."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 0
-        try:
-            act()
-        except BaseException:  # noqa: BLE001  (the child must end here whatever happens, and say what)
-            os.write(writing, traceback.format_exc().encode())
-            code = 1
-        os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    return said or ("" if status == 0 else f"status {status}")
 
 
 def stays_whole(book: Workbook) -> None:

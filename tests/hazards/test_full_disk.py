@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.hazards.kit import told_by
 
 from torpor.workbook import Workbook
 
-ROOT = Path(__file__).parents[2]
-
 FILL = """
-import json, resource, signal, sys
+import json, sys
 from pathlib import Path
+from tests.hazards.small_disk import limit_files, make_room
 from torpor.base.errors import StorageFull
 from torpor.testing import portrait
 from torpor.workbook import Workbook
 path, limit = Path(sys.argv[1]), int(sys.argv[2])
-if limit:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+limit_files(limit)
 book = Workbook.open(path)
 appended = written = full = 0
 while full < 3:
@@ -55,10 +49,7 @@ else:
     assert portrait(again) == state
     again.close()
 # Room again.
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-else:
-    path.with_name("ballast").unlink()
+make_room(limit, path.with_name("ballast"))
 with Workbook.open(path) as book:
     assert portrait(book) == state
     assert book.append("note.added", {"after": "it was full"}) == state.last + 1
@@ -97,34 +88,14 @@ print(json.dumps(said))
 """
 
 
-def run(script: str, *args: object, around: str = "") -> Any:
-    """Run a script in a child, inside a mount namespace of its own where a command is to be done first."""
-    if around and (os.getuid() != 0 or shutil.which("unshare") is None):
-        pytest.skip("only root may mount, with unshare(1)")
-    command = [sys.executable, "-c", script, *map(str, args)]
-    if around:
-        command = ["unshare", "-m", "sh", "-c", f'{around} || exit 77; exec "$@"', "sh", *command]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.defpath},
-    )
-    if around and done.returncode in (1, 77) and "mount" in done.stderr + done.stdout:
-        pytest.skip(f"mounting isn't allowed here: {done.stderr[-200:]}")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_a_full_file_system_loses_nothing(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o size=3m tmpfs {tmp_path} && head -c 1000000 /dev/zero > {tmp_path}/ballast"
-    said = run(FILL, tmp_path / "ada.workbook", 0, around=mount)
+    said = told_by(FILL, tmp_path / "ada.workbook", 0, around=mount)
     assert said["appended"] > 10
 
 
 def test_a_limit_on_the_size_of_files_loses_nothing(tmp_path: Path) -> None:
-    said = run(FILL, tmp_path / "ada.workbook", 2_000_000)
+    said = told_by(FILL, tmp_path / "ada.workbook", 2_000_000)
     assert said["appended"] > 10
 
 
@@ -149,7 +120,7 @@ def check_read_only(said: dict[str, Any]) -> None:
 def test_a_read_only_mount_can_be_read_and_says_why_it_cant_be_written(made: Path) -> None:
     folder = made.parent
     mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
-    check_read_only(run(READ_ONLY, made, 0, around=mount))
+    check_read_only(told_by(READ_ONLY, made, 0, around=mount))
 
 
 def test_a_folder_that_is_not_ours_can_be_read_and_says_why_it_cant_be_written(made: Path) -> None:
@@ -157,11 +128,11 @@ def test_a_folder_that_is_not_ours_can_be_read_and_says_why_it_cant_be_written(m
         # The rights of root bind nobody, so the child becomes somebody: whoever may not reach the file can't read it.
         made.chmod(0o644)
         mount = f"mount -t tmpfs -o mode=755 tmpfs /mnt && cp {made} /mnt/ && chmod 644 /mnt/ada.workbook"
-        check_read_only(run(READ_ONLY, "/mnt/ada.workbook", 65534, around=mount))
+        check_read_only(told_by(READ_ONLY, "/mnt/ada.workbook", 65534, around=mount))
         return
     made.parent.chmod(0o555)
     try:
-        check_read_only(run(READ_ONLY, made, 0))
+        check_read_only(told_by(READ_ONLY, made, 0))
     finally:
         made.parent.chmod(0o755)
 
@@ -170,5 +141,5 @@ def test_reading_in_a_read_only_folder_leaves_the_file_as_it_is(made: Path) -> N
     before = made.read_bytes()
     folder = made.parent
     mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
-    run(READ_ONLY, made, 0, around=mount)
+    told_by(READ_ONLY, made, 0, around=mount)
     assert made.read_bytes() == before

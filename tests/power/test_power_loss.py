@@ -3,74 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tests.power.workload import SMALL, Run, append, checkpoint_every, fast_folder, large, record, several, stream
+from tests.power.kit import check, leave_out_syncs, losses, main_file
+from tests.power.workload import SMALL, Run, append, checkpoint_every, large, record, several, stream
 
-from torpor.base.errors import TorporError
-from torpor.testing import Image, PowerVFS, Seeded, Tape, images, portrait
-from torpor.testing.power import Acknowledged, FolderSynced, Renamed, Synced, Wrote
+from torpor.testing import Image, PowerVFS, Tape, images, portrait
+from torpor.testing.power import Acknowledged, FolderSynced, Renamed, Wrote
 from torpor.workbook import Durability, Workbook
-
-
-def fault(run: Run, image: Image, folder: Path) -> str | None:
-    """Open one image and return what is wrong with it, if anything is."""
-    path = folder / run.name
-    if run.name not in image.files:
-        return None if image.acknowledged < 0 else "the workbook is gone"
-    try:
-        with Workbook.open(path) as book:
-            verification = book.verify()
-            if not verification.ok:
-                return f"verify: {verification.problems[0]}"
-            found = portrait(book)
-            allowed = run.states[max(0, image.acknowledged) : image.begun + 1]
-            if found not in allowed:
-                known = run.states.index(found) if found in run.states else "none of the states"
-                return f"state {known} of {image.acknowledged}..{image.begun}"
-            book.append("note.added", {"after": "the cut"})
-            book.verify().require()
-    except TorporError as error:
-        return f"it doesn't open: {error}"
-    return None
-
-
-def losses(run: Run, cuts: Iterable[Image], tmp_path: Path) -> tuple[int, list[str]]:
-    """Lay out each image, with what else a cut leaves beside it, and return their number and what went wrong."""
-    chance = Seeded(7)
-    count = 0
-    found = []
-    fast = fast_folder(tmp_path)
-    folder = fast / "image"
-    for image in cuts:
-        count += 1
-        folder.mkdir()
-        image.lay_out(folder)
-        beside = chance.below(3)
-        if beside:
-            (folder / f"{run.name}-shm").write_bytes(chance.token(32768))
-            (folder / f"{run.name}-owner").write_bytes(b'{"pid": 1, "com'[: 20 * (beside - 1)])
-        wrong = fault(run, image, folder)
-        if wrong:
-            found.append(f"cut {image.at}, {image.how}: {wrong}")
-        shutil.rmtree(folder)
-    fast.rmdir()
-    return count, found
-
-
-def check(run: Run, tmp_path: Path, budget: int, seed: int = 1) -> int:
-    count, found = losses(run, images(run.tape, seed=seed, budget=budget), tmp_path)
-    assert not found, f"{len(found)} of {count} images: {found[:5]}"
-    return count
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    folder = tmp_path / "desk"
-    folder.mkdir()
-    return folder
 
 
 def test_no_transaction_is_lost_or_halved(desk: Path, tmp_path: Path) -> None:
@@ -128,14 +69,9 @@ def test_without_the_syncs_of_the_folder_the_workbook_may_be_gone(desk: Path, tm
 def test_without_the_syncs_of_the_file_checkpoints_lose_transactions(desk: Path, tmp_path: Path) -> None:
     with checkpoint_every(8):
         run = record(desk, (SMALL,))
-    main = main_file(run)
-    run.tape.ops = [op for op in run.tape.ops if not (isinstance(op, Synced) and op.file == main)]
+    leave_out_syncs(run, main_file(run))
     _, found = losses(run, images(run.tape, seed=1, budget=200), tmp_path)
     assert found
-
-
-def main_file(run: Run) -> int:
-    return next(op.file for op in run.tape.ops if isinstance(op, Renamed))
 
 
 @pytest.mark.torture

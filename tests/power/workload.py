@@ -11,7 +11,8 @@ from pathlib import Path
 
 import apsw
 
-from torpor.testing import PowerVFS, Tape, portrait
+from torpor.base.errors import TorporError
+from torpor.testing import Image, PowerVFS, Seeded, Tape, portrait
 from torpor.testing.portrait import Portrait
 from torpor.workbook import Durability, Workbook
 
@@ -87,11 +88,37 @@ SMALL: tuple[Step, ...] = (
 
 @dataclass
 class Run:
-    """A recorded workload: its tape, and the state after each acknowledged transaction."""
+    """A recorded workload of a workbook: its tape, and the state after each acknowledged transaction."""
 
     name: str
     tape: Tape = field(default_factory=Tape)
     states: list[Portrait] = field(default_factory=list)
+
+    def litter(self, folder: Path, chance: Seeded) -> None:
+        beside = chance.below(3)
+        if beside:
+            (folder / f"{self.name}-shm").write_bytes(chance.token(32768))
+            (folder / f"{self.name}-owner").write_bytes(b'{"pid": 1, "com'[: 20 * (beside - 1)])
+
+    def fault(self, image: Image, folder: Path) -> str | None:
+        path = folder / self.name
+        if self.name not in image.files:
+            return None if image.acknowledged < 0 else "the workbook is gone"
+        try:
+            with Workbook.open(path) as book:
+                verification = book.verify()
+                if not verification.ok:
+                    return f"verify: {verification.problems[0]}"
+                found = portrait(book)
+                allowed = self.states[max(0, image.acknowledged) : image.begun + 1]
+                if found not in allowed:
+                    known = self.states.index(found) if found in self.states else "none of the states"
+                    return f"state {known} of {image.acknowledged}..{image.begun}"
+                book.append("note.added", {"after": "the cut"})
+                book.verify().require()
+        except TorporError as error:
+            return f"it doesn't open: {error}"
+        return None
 
 
 @contextmanager

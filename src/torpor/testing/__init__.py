@@ -4,6 +4,8 @@
 disk, `chance` makes choices that can be repeated, and `portrait` says whether two workbooks hold the same.
 """
 
+import warnings
+
 from torpor.testing.chance import Seeded
 from torpor.testing.crash import Ended, crash_call, crash_command, crash_script
 from torpor.testing.disk import BrokenDisk, BrokenSync, Fault
@@ -29,3 +31,7 @@ __all__ = [
     "portrait",
     "record",
 ]
+
+# `python -m torpor.testing.crash` loads this room, and so that module, before it runs it. Python warns that there are
+# two of it then; it keeps nothing, so there may be.
+warnings.filterwarnings("ignore", "'torpor.testing.crash' found in sys.modules", RuntimeWarning)

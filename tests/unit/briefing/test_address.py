@@ -19,11 +19,6 @@ from torpor.skills.briefing.address import (
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def resolver(*addresses: str) -> Callable[[str, int], Awaitable[list[str]]]:
     async def resolve(_host: str, _port: int) -> list[str]:
         return list(addresses)

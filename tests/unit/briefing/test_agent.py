@@ -15,11 +15,6 @@ from torpor.skills.briefing.report import Progress
 from torpor.workbook import Workbook
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Moody:
     """A model that summarises as the local one does, until it is asked for something it dislikes."""
 

@@ -31,11 +31,6 @@ compared with a flooded motor.
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_a_summary_is_made_of_the_texts_own_sentences_in_order() -> None:
     text = (await Local().generate(Prompt(text=POST, sentences=3))).text

@@ -32,11 +32,6 @@ PROMPT = Prompt(text="Agents sleep. They wake later.", focus="sleep", sentences=
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def server() -> Iterator[ChatServer]:
     with serving() as running:
         yield running

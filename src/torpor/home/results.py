@@ -1,0 +1,109 @@
+"""What the moves answer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from torpor.base.errors import TorporError
+from torpor.ledger import AgentRecord, Verb
+from torpor.lifecycle import Resume, State
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one agent that was to be moved.
+
+    Attributes:
+        name: the agent's name.
+        agent: its id.
+        verb: what was asked.
+        before: its state until then.
+        after: its state now; the same as before where nothing was done.
+        bytes: its size.
+        ms: how long it took.
+        skipped: why nothing was done; empty where it was.
+        left: places of old copies that could not be removed yet. The ledger names them, and the next tick or start
+            tries again.
+
+    """
+
+    name: str
+    agent: str
+    verb: Verb
+    before: State
+    after: State
+    bytes: int
+    ms: float
+    skipped: str = ""
+    left: tuple[str, ...] = ()
+
+
+class Woken(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that is awake now.
+
+    Attributes:
+        record: what the ledger says of it now.
+        how: warm (it was awake here), cached (from its file), cold (from a store).
+        ms: how long it took.
+        left: as for `Moved`.
+
+    """
+
+    record: AgentRecord
+    how: Resume
+    ms: float
+    left: tuple[str, ...] = ()
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was made for others; `agent` is the id of the workbook in it."""
+
+    agent: str
+    name: str
+    path: str
+    bytes: int
+    with_memory: bool
+
+
+class Rewound(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that was put back to event `to`, by event `seq`; `skipped` says why nothing was done."""
+
+    name: str
+    agent: str
+    to: int
+    seq: int
+    skipped: str = ""
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that a tick left alone, and why."""
+
+    name: str
+    reason: str
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that a tick could not move."""
+
+    name: str
+    error: TorporError
+
+
+class Ticked(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass of the ticker did.
+
+    Attributes:
+        now: the time that it went by, in µs UTC.
+        moved: who was moved down the ladder.
+        woken: who was woken by a timer.
+        skipped: who was busy.
+        failed: whom it could not move, and why.
+        removed: old copies that an earlier move had to leave.
+
+    """
+
+    now: int
+    moved: tuple[Moved, ...] = ()
+    woken: tuple[Woken, ...] = ()
+    skipped: tuple[Passed, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    removed: tuple[str, ...] = ()
