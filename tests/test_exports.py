@@ -11,7 +11,7 @@ import pytest
 import torpor
 
 SRC = Path(torpor.__file__).parent
-ROOMS = ["models", "runtime", "service", "workbook", "gateways.cli", "testing"]
+ROOMS = ["home", "ledger", "lifecycle", "models", "runtime", "service", "workbook", "gateways.cli", "testing"]
 
 
 def test_torpor_offers_exactly_these_names() -> None:
@@ -21,6 +21,7 @@ def test_torpor_offers_exactly_these_names() -> None:
         "Embedding",
         "Event",
         "Happened",
+        "Home",
         "Run",
         "RunCancelled",
         "StepFailed",

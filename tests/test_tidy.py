@@ -22,7 +22,7 @@ TRACES = (
     r"\bsession s?\d+",
     r"\bissues? #?\d+",
     r"(?i)\b(?:fix(?:es)?|closes?|see|PR|GH) ?[#-]\d+",
-    r"/(?:home|root|Users|work)/\w",
+    r"(?<![\w.])/(?:home|root|Users|work)/\w",
     r"\b[Cc]laude\b",
     r"\bas an AI\b",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +13,15 @@ from torpor.base.clock import SystemClock
 from torpor.base.errors import ModelRefused, ModelUnknown
 from torpor.gateways.cli import build, run
 from torpor.models import Local, Model, Paired
-from torpor.service import Service
+from torpor.service import Homes, Service
 
 PUBLIC_URL = "https://api.openai.com/v1"
+
+ALLOW_HTTP = "AWS_ALLOW_HTTP"
+"""The variable that lets stores be spoken to without encryption. The library that speaks to them reads the others of S3
+by itself, but not this one, since it is given time limits of ours."""
+
+_YES = ("1", "true", "on", "yes", "y", "t")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -24,18 +31,25 @@ class Settings(msgspec.Struct, frozen=True):
         model_url: TORPOR_MODEL_URL, an OpenAI-compatible server, up to and without "/chat/completions".
         model_key: TORPOR_MODEL_KEY, its key.
         embedding_model: TORPOR_EMBEDDING_MODEL, its model for embeddings; without one, embeddings are made here.
+        home: TORPOR_HOME, the folder in which agents are kept; without one, the platform's folder for data.
+        cold: TORPOR_COLD, where frozen agents go: a folder's name within the home, or an address such as
+            `file:///srv/cold` or `s3://bucket/folder`.
+        archive: TORPOR_ARCHIVE, where archived agents go.
 
     """
 
     model_url: str = PUBLIC_URL
     model_key: str = ""
     embedding_model: str = ""
+    home: str = ""
+    cold: str = "cold"
+    archive: str = "archive"
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
-        """Return the settings in an environment."""
+        """Return the settings in an environment; a variable that is empty is as good as none."""
         names = {name: f"TORPOR_{name.upper()}" for name in cls.__struct_fields__}
-        return cls(**{name: environment[variable] for name, variable in names.items() if variable in environment})
+        return cls(**{name: environment[variable] for name, variable in names.items() if environment.get(variable)})
 
     def choose_model(self, name: str) -> Model:
         """Return the model of a name: "local", or "openai:NAME".
@@ -68,6 +82,14 @@ class Settings(msgspec.Struct, frozen=True):
         return remote if self.embedding_model else Paired(generate_with=remote, embed_with=Local())
 
 
+def asker() -> str:
+    """Return who it is that uses the command line: "cli", and the user's login name where there is one."""
+    try:
+        return f"cli {pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return "cli"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -76,8 +98,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     """
     settings = Settings.read(os.environ)
-    app = build(Service(settings.choose_model, SystemClock()))
-    sys.exit(run(app, sys.argv[1:] if arguments is None else arguments))
+    clock = SystemClock()
+    homes = Homes(
+        settings.home,
+        cold=settings.cold,
+        archive=settings.archive,
+        lasting=True,
+        allow_http=os.environ.get(ALLOW_HTTP, "").strip().lower() in _YES,
+        who=asker,
+        clock=clock,
+    )
+    service = Service(settings.choose_model, clock, homes)
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(build(service, words), words, ending=service.close))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the acceptance tests share: feeds, command lines in processes, and a look at what they left."""
+"""What the acceptance tests share: feeds, command lines in processes, an agent, and a look at what they left."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from torpor.runtime import Agent, effect, on
 from torpor.workbook import Event, Workbook
 
 ROOT: Final = Path(__file__).parents[2]
@@ -119,9 +120,23 @@ class Ended:
         return found
 
 
+def said(ended: Ended) -> str:
+    """Insist that a command line went well and complained of nothing, and return what it printed."""
+    assert (ended.code, ended.err) == (0, ""), ended
+    return ended.out
+
+
+class Command(Protocol):
+    """A `torpor` command line in the folder of a test, whose home is the folder `home` in it."""
+
+    def __call__(self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended: ...
+
+
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORPOR_", "PYTEST"))}
-    return {**kept, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PYTHONWARNINGS": "error", **(more or {})}
+    ours = {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+    nowhere = {"TORPOR_HOME": "/nonexistent/home"}  # a test that needs a home says where; none looks into its user's
+    return {**kept, **ours, **nowhere, **(more or {})}
 
 
 def command(*words: str) -> list[str]:
@@ -198,6 +213,18 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return  # it has ended by itself at this very moment
+
+
+class Payer(Agent):
+    """An agent whose payment may have happened or not: somebody has to say."""
+
+    @effect(on_unknown="ask", name="pay")
+    async def pay(self, *, key: str) -> str:
+        raise OSError(f"the line went dead over {key}")
+
+    @on("pay")
+    async def handle(self) -> str:
+        return await self.pay(key="pay-17")
 
 
 def events(workbook: Path) -> list[Event]:

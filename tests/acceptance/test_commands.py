@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import typer.main
-from tests.acceptance.kit import Zygote, command, environment, events, left_in, rss, stories
+from tests.acceptance.kit import Payer, Zygote, command, environment, events, left_in, rss, stories
 
 from torpor import Happened, UnknownOutcome
 from torpor.base.clock import SystemClock
 from torpor.gateways.cli import build
+from torpor.gateways.cli.app import PARTS
 from torpor.models import Local
-from torpor.runtime import Agent, effect, on
 from torpor.service import Service
 from torpor.workbook import Workbook
 
@@ -63,16 +63,6 @@ def test_verify_counts_what_it_proved(run: Zygote, home: Path) -> None:
     assert head == f"head {events(home / 'x.workbook')[-1].hash.hex()}"
 
 
-class Payer(Agent):
-    @effect(on_unknown="ask", name="pay")
-    async def pay(self, *, key: str) -> str:
-        raise OSError(f"the line went dead over {key}")
-
-    @on("pay")
-    async def handle(self) -> str:
-        return await self.pay(key="pay-17")
-
-
 @pytest.mark.anyio
 async def test_a_parked_run_is_listed_and_settled(run: Zygote, tmp_path: Path) -> None:
     with Workbook.open(tmp_path / "p.workbook") as book, pytest.raises(UnknownOutcome):
@@ -115,11 +105,6 @@ def test_settling_and_cancelling_make_no_workbook(run: Zygote, tmp_path: Path) -
     assert run("settle", "none.workbook", "k", "--happened", cwd=tmp_path).code == 1
     assert run("cancel", "none.workbook", "r", cwd=tmp_path).code == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 # --- files
@@ -262,7 +247,9 @@ def all_commands() -> list[tuple[tuple[str, ...], Any]]:
 def test_every_command_and_group_has_help_with_exit_codes_and_every_command_an_example() -> None:
     names = [" ".join(path) for path, _ in all_commands()]
     assert names == [
-        "", "brief", "events", "verify", "runs", "settle", "cancel",
+        "", "brief", "new", "ls", "show", "wake", "suspend", "freeze", "prefetch", "archive", "delete", "tick",
+        "clone", "fork", "rewind", "diff", "export", "import", "events", "verify", "runs", "settle", "cancel",
+        "template", "template create", "template ls", "template drop",
         "files", "files ls", "files cat", "files put", "files get", "memory", "memory search",
     ]  # fmt: skip
     for path, found in all_commands():
@@ -273,8 +260,22 @@ def test_every_command_and_group_has_help_with_exit_codes_and_every_command_an_e
             assert getattr(parameter, "help", ""), (path, parameter.name)
 
 
+@pytest.mark.parametrize("name", [name for names in PARTS.values() for name in names])
+def test_a_command_line_builds_the_part_that_has_its_command_and_no_other(name: str) -> None:
+    service = Service(lambda _: Local(), SystemClock())
+    (part,) = [part for part, names in PARTS.items() if name in names]
+    app = typer.main.get_command(build(service, ("--home", "events", name, "--json")))
+    assert set(getattr(app, "commands", {})) == set(PARTS[part])
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("--home", "events"), ("frobnicate",), ("--", "-x")])
+def test_a_command_line_without_a_known_command_builds_all(words: tuple[str, ...]) -> None:
+    app = typer.main.get_command(build(Service(lambda _: Local(), SystemClock()), words))
+    assert set(getattr(app, "commands", {})) == {name for names in PARTS.values() for name in names}
+
+
 def test_help_is_printed_with_its_examples_and_exit_codes(run: Zygote, tmp_path: Path) -> None:
-    for path in ((), ("brief",), ("files", "put"), ("memory",)):
+    for path in ((), ("brief",), ("files", "put"), ("memory",), ("wake",), ("template", "create")):
         ended = run(*path, "--help", cwd=tmp_path)
         assert ended.code == 0
         assert "Example" in ended.out, path

@@ -1,27 +1,62 @@
 """The use cases: what people and programs ask of Torpor, and the only door for gateways."""
 
+from torpor.service.homes import Homes
 from torpor.service.service import Service
 from torpor.service.views import (
+    AgentStory,
+    AgentView,
+    BranchView,
     Briefed,
     BriefRequest,
     EventView,
+    ExportedView,
+    ForkedView,
     FoundView,
+    MovedView,
+    MoveView,
+    Moving,
+    Newborn,
     Place,
+    RelativeView,
+    RewoundView,
     RunView,
+    State,
+    TemplateStory,
+    TemplateView,
+    TickView,
+    Verb,
     VerifyView,
 )
 from torpor.skills.briefing.report import Progress
-from torpor.workbook import FileStat
+from torpor.workbook import Difference, FileStat
 
 __all__ = [
+    "AgentStory",
+    "AgentView",
+    "BranchView",
     "BriefRequest",
     "Briefed",
+    "Difference",
     "EventView",
+    "ExportedView",
     "FileStat",
+    "ForkedView",
     "FoundView",
+    "Homes",
+    "MoveView",
+    "MovedView",
+    "Moving",
+    "Newborn",
     "Place",
     "Progress",
+    "RelativeView",
+    "RewoundView",
     "RunView",
     "Service",
+    "State",
+    "TemplateStory",
+    "TemplateView",
+    "TickView",
+    "Verb",
     "VerifyView",
 ]

@@ -15,6 +15,7 @@ class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A wish for a briefing."""
 
     workbook: str
+    """An agent's name, or a workbook's file."""
     sources: list[str]
     """Addresses, or paths of files, as the user typed them."""
     out: str
@@ -118,3 +119,201 @@ class Place(msgspec.Struct, frozen=True):
             reason = f"{volume!r} is no volume: {', '.join(VOLUMES)}"
             raise PathRefused(path=text, reason=reason)
         return cls(msgspec.convert(volume, type=Volume), path or "/")
+
+
+# --- whole agents: what `Service.agents` takes and gives ------------------------------------------------------------
+
+Verb = Literal["suspend", "wake", "freeze", "prefetch", "archive", "delete"]
+"""The moves of an agent's life that can be asked for."""
+
+State = Literal["created", "active", "suspended", "frozen", "archived", "deleted"]
+
+
+class Moving(msgspec.Struct, frozen=True):
+    """How far a move is, in bytes; nothing depends on it."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class Newborn(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish for an agent or a template."""
+
+    name: str
+    source: str | None = None
+    """The template of a new agent, or the agent that a template is made from."""
+    tenant: str = ""
+    suspend_after: str | None = None
+    """How long it may be idle before it is suspended, such as "15m"; the ladder's own threshold unless given."""
+    freeze_after: str | None = None
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent, as the home knows it."""
+
+    name: str
+    id: str
+    tenant: str
+    """"" where it is nobody's."""
+    template: str | None
+    state: State
+    epoch: int
+    """How often it was woken."""
+    bytes: int
+    """Its size: of the file where that is here, else when it was last put to rest."""
+    path: str | None
+    """Its file, where that is here."""
+    cold: str | None
+    archive: str | None
+    created: int
+    active: int
+    """When it was last in use."""
+    idle_s: float
+    wake: int | None
+    """When it wakes next by itself."""
+    suspend_after_s: float
+    freeze_after_s: float
+
+
+class RelativeView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's parent, or one of its children."""
+
+    name: str
+    id: str
+    at: int | None
+    """The parent's event at which the child branched off."""
+    known: bool = True
+    """Whether this home knows it; where not, its name is its id."""
+    what: Literal["agent", "template", "dropped template"] = "agent"
+
+
+class BranchView(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that a rewind has set aside."""
+
+    first: int
+    last: int
+    events: list[tuple[int, int]]
+    """All of them, as the first and the last of those that follow each other: parts of a branch may count again."""
+    rewound: int
+    """The event that records the rewind."""
+
+
+class MoveView(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an agent's history."""
+
+    verb: str
+    before: str | None
+    after: str | None
+    who: str
+    why: str
+    time: int
+    bytes: int
+    ms: float
+    epoch: int | None
+    details: dict[str, Any]
+
+
+class AgentStory(AgentView, frozen=True, kw_only=True):
+    """All that is known of one agent."""
+
+    seq: int
+    """The number of its newest event, or what that was when its file was last here."""
+    head: str
+    """That event's hash; "" where there is none."""
+    digest: str | None
+    """SHA-256 of its file, where that is in a store."""
+    parent: RelativeView | None
+    children: list[RelativeView]
+    branches: list[BranchView] | None
+    """None where its file is not here, or can't be read."""
+    problem: Told | None
+    """Why it can't be read."""
+    history: list[MoveView]
+
+
+class MovedView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a move came out."""
+
+    name: str
+    verb: str
+    before: State | None
+    """The state that it was in; None where it was woken by a tick, from whatever that was."""
+    after: State
+    bytes: int
+    ms: float
+    skipped: str = ""
+    """Why there was nothing to do; "" where it was done."""
+    how: Literal["", "warm", "cached", "cold"] = ""
+    """How it was woken."""
+    left: list[str] = []
+    """Old copies that could not be removed yet; a later tick does it."""
+
+
+class ExportedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A workbook that has left."""
+
+    name: str
+    path: str
+    bytes: int
+    with_memory: bool
+
+
+class RewoundView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rewind came out."""
+
+    name: str
+    asked: int
+    """The event that was asked for."""
+    to: int
+    """The event that it is back at: the last that was committed together with that one."""
+    seq: int
+    """The event that records it; those between are set aside."""
+    skipped: str = ""
+
+
+class ForkedView(AgentView, frozen=True, kw_only=True):
+    """A new agent that was branched from another."""
+
+    at: int
+    """The last event that both have in common."""
+
+
+class TemplateView(msgspec.Struct, frozen=True, kw_only=True):
+    """One template."""
+
+    name: str
+    id: str
+    bytes: int
+    digest: str
+    parent: str | None
+    """The agent that it was made from: its name, or its id where this home doesn't know it."""
+    parent_seq: int | None
+    created: int
+    suspend_after_s: float | None
+    freeze_after_s: float | None
+
+
+class TemplateStory(TemplateView, frozen=True, kw_only=True):
+    """All that is known of one template."""
+
+    seq: int
+    """The number of its newest event."""
+    head: str
+    """That event's hash."""
+    clones: int
+    """How many agents were made from it, the deleted included."""
+    history: list[MoveView]
+
+
+class TickView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass of the ladder did."""
+
+    now: int
+    moved: list[MovedView]
+    woken: list[MovedView]
+    skipped: list[Told]
+    """Who was left alone, and why."""
+    failed: list[Told]
+    removed: list[str]
+    """Old copies that an earlier move had to leave."""

@@ -8,14 +8,25 @@ from typing import Annotated
 import anyio
 import typer
 
-from torpor.gateways.cli.show import EXIT_CODES, WITH_ERRORS, Watch, errors_shown, say, say_json
+from torpor.gateways.cli.progress import Watch
+from torpor.gateways.cli.show import EXIT_CODES, WITH_ERRORS, errors_shown, say, say_json
 from torpor.service import Briefed, BriefRequest, Service
 
 _EPILOG = (
     "Examples: torpor brief https://example.org/feed.xml --workbook ada.workbook --out briefings · "
-    'torpor brief a.xml b.xml --interest "durable systems" · '
+    'torpor brief a.xml b.xml --workbook ada --interest "durable systems" · '
     "torpor brief feed.xml --json | jq .new\n\n" + EXIT_CODES
 )
+
+_Agent = Annotated[
+    str,
+    typer.Option(
+        "--workbook",
+        "-w",
+        metavar="NAME|FILE",
+        help="The agent's name, which wakes it; or its file, made where there is none.",
+    ),
+]
 
 
 def add(app: typer.Typer, service: Service) -> None:
@@ -27,9 +38,7 @@ def add(app: typer.Typer, service: Service) -> None:
             list[str],
             typer.Argument(help="RSS, Atom or JSON feeds: http(s) addresses or files.", show_default=False),
         ],
-        workbook: Annotated[
-            Path, typer.Option("--workbook", "-w", help="The agent's file; made where there is none.")
-        ] = Path("briefing.workbook"),
+        workbook: _Agent = "briefing.workbook",
         out: Annotated[
             Path, typer.Option("--out", "-o", help="The folder for the briefing's Markdown and HTML.")
         ] = Path("briefings"),
@@ -61,7 +70,7 @@ def add(app: typer.Typer, service: Service) -> None:
         if keep_interest and interest is None:
             raise typer.BadParameter("there is no --interest to keep", param_hint="--keep-interest")
         request = BriefRequest(
-            workbook=str(workbook),
+            workbook=workbook,
             sources=sources,
             out=str(out),
             interest=interest,

@@ -27,7 +27,7 @@ def add(app: typer.Typer, service: Service) -> None:
     """Add the commands to the command line."""
     files = typer.Typer(
         no_args_is_help=True,
-        help="Look at and change the files in a workbook's volumes.",
+        help="Look at and change the files in an agent's volumes.",
         epilog="Example: torpor files ls ada.workbook memory:/ --recursive\n\n" + EXIT_CODES,
     )
     app.add_typer(files, name="files")
@@ -38,7 +38,7 @@ def add(app: typer.Typer, service: Service) -> None:
 
 
 def _add_ls(files: typer.Typer, service: Service) -> None:
-    @files.command("ls", epilog="Example: torpor files ls ada.workbook memory:/ --recursive\n\n" + EXIT_CODES)
+    @files.command("ls", epilog="Example: torpor files ls ada memory:/ --recursive\n\n" + EXIT_CODES)
     def list_files(
         file: File,
         place: Where = "workspace:/",
@@ -49,7 +49,7 @@ def _add_ls(files: typer.Typer, service: Service) -> None:
     ) -> None:
         """List what is at a place."""
         with errors_shown(as_json=as_json):
-            found = service.list_files(str(file), Place.parse(place), recursive=recursive)
+            found = service.list_files(file, Place.parse(place), recursive=recursive)
         for entry in found:
             if as_json:
                 say_json(entry)
@@ -63,14 +63,14 @@ def _add_cat(files: typer.Typer, service: Service) -> None:
     def cat(file: File, place: Where) -> None:
         """Write a file's bytes to standard output."""
         with errors_shown(as_json=False), writing():
-            service.read_file(str(file), Place.parse(place), sys.stdout.buffer)
+            service.read_file(file, Place.parse(place), sys.stdout.buffer)
             sys.stdout.buffer.flush()
 
 
 def _add_put(files: typer.Typer, service: Service) -> None:
     @files.command(
         "put",
-        epilog="Examples: torpor files put ada.workbook workspace:/a.txt a.txt · "
+        epilog="Examples: torpor files put ada workspace:/a.txt a.txt · "
         "date | torpor files put ada.workbook workspace:/now.txt -\n\n" + EXIT_CODES,
     )
     def put(
@@ -83,10 +83,10 @@ def _add_put(files: typer.Typer, service: Service) -> None:
         with errors_shown(as_json=as_json):
             where = Place.parse(place)
             if source == "-":
-                size = service.write_file(str(file), where, sys.stdin.buffer)
+                size = service.write_file(file, where, sys.stdin.buffer)
             else:
-                with _files_shown(source, as_json=as_json), _opened(source, file) as stream:
-                    size = service.write_file(str(file), where, stream)
+                with _files_shown(source, as_json=as_json), _opened(source, service.homes.file_of(file)) as stream:
+                    size = service.write_file(file, where, stream)
         if as_json:
             say_json({"volume": where.volume, "path": where.path, "size": size})
         else:
@@ -106,13 +106,13 @@ def _add_get(files: typer.Typer, service: Service) -> None:
         with errors_shown(as_json=as_json):
             where = Place.parse(place)
             with _files_shown(str(target), as_json=as_json):
-                _refuse_workbook(target, file)
+                _refuse_workbook(target, service.homes.file_of(file))
                 if target.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "it is a folder; give the file's new name")
                 if not force and os.path.lexists(target):
                     raise FileExistsError
                 with _draft(target, force=force) as draft:
-                    size = service.read_file(str(file), where, draft)
+                    size = service.read_file(file, where, draft)
         if as_json:
             say_json({"path": str(target), "size": size})
         else:
@@ -153,15 +153,15 @@ def _umask() -> int:
 
 
 @contextmanager
-def _opened(source: str, workbook: Path) -> Iterator[IO[bytes]]:
+def _opened(source: str, workbook: str) -> Iterator[IO[bytes]]:
     _refuse_workbook(Path(source), workbook)
     with Path(source).open("rb") as stream:
         yield stream
 
 
-def _refuse_workbook(path: Path, workbook: Path) -> None:
+def _refuse_workbook(path: Path, workbook: str) -> None:
     """Refuse the workbook itself: nothing but Torpor's own storage may open or replace it."""
-    real = str(workbook.resolve())
+    real = str(Path(workbook).resolve())
     if str(path.resolve()) in {real, *(f"{real}{suffix}" for suffix in ("-wal", "-shm", "-owner"))}:
         raise PermissionError(errno.EPERM, "it is the workbook itself")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -27,8 +26,8 @@ def add(app: typer.Typer, service: Service) -> None:
 
 def _add_events(app: typer.Typer, service: Service) -> None:
     @app.command(
-        epilog="Examples: torpor events ada.workbook --last 20 · torpor events ada.workbook --follow · "
-        "torpor events ada.workbook --json | jq .kind\n\n" + EXIT_CODES
+        epilog="Examples: torpor events ada.workbook --last 20 · torpor events ada --follow · "
+        "torpor events ada --json | jq .kind\n\n" + EXIT_CODES
     )
     def events(
         file: File,
@@ -45,13 +44,13 @@ def _add_events(app: typer.Typer, service: Service) -> None:
             if follow:
                 _follow(service, file, after, last, show)
                 return
-            for event in service.events(str(file), after=after, last=last):
+            for event in service.events(file, after=after, last=last):
                 show(event)
 
 
-def _follow(service: Service, file: Path, after: int, last: int | None, show: Any) -> None:
+def _follow(service: Service, file: str, after: int, last: int | None, show: Any) -> None:
     async def follow() -> None:
-        async for event in service.follow(str(file), after=after, last=last):
+        async for event in service.follow(file, after=after, last=last):
             show(event)
 
     try:
@@ -68,14 +67,14 @@ def _show_event(event: EventView) -> None:
 
 
 def _add_verify(app: typer.Typer, service: Service) -> None:
-    @app.command(epilog="Example: torpor verify ada.workbook\n\n" + EXIT_CODES)
+    @app.command(epilog="Examples: torpor verify ada.workbook · torpor verify ada\n\n" + EXIT_CODES)
     def verify(file: File, as_json: Json = False) -> None:  # noqa: FBT002
         """Prove that a workbook is whole: hash chain, files, memory, spend.
 
         Exits with 1 if an invariant of SPEC.md is broken, and names it.
         """
         with errors_shown(as_json=as_json):
-            found = service.verify(str(file))
+            found = service.verify(file)
         if as_json:
             say_json(found)
         else:
@@ -89,11 +88,11 @@ def _add_verify(app: typer.Typer, service: Service) -> None:
 
 
 def _add_runs(app: typer.Typer, service: Service) -> None:
-    @app.command(epilog="Example: torpor runs ada.workbook\n\n" + EXIT_CODES)
+    @app.command(epilog="Example: torpor runs ada\n\n" + EXIT_CODES)
     def runs(file: File, as_json: Json = False) -> None:  # noqa: FBT002
         """List the runs of a workbook: what was asked, and what became of it."""
         with errors_shown(as_json=as_json):
-            found = service.runs(str(file))
+            found = service.runs(file)
         for run in found:
             if as_json:
                 say_json(run)
@@ -124,7 +123,7 @@ def _add_settle(app: typer.Typer, service: Service) -> None:
         except msgspec.DecodeError as error:
             raise typer.BadParameter(str(error), param_hint="--result") from error
         with errors_shown(as_json=as_json):
-            run = service.settle(str(file), key, happened=happened, result=value)
+            run = service.settle(file, key, happened=happened, result=value)
         if as_json:
             say_json({"run": run, "key": key, "happened": happened})
         else:
@@ -141,7 +140,7 @@ def _add_cancel(app: typer.Typer, service: Service) -> None:
     ) -> None:
         """End an unfinished run that is not to go on; what it has done stays in the journal."""
         with errors_shown(as_json=as_json):
-            service.cancel(str(file), run, reason=reason)
+            service.cancel(file, run, reason=reason)
         if as_json:
             say_json({"run": run, "reason": reason})
         else:

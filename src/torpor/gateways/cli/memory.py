@@ -25,7 +25,7 @@ def add(app: typer.Typer, service: Service) -> None:
         """Look into what an agent remembers."""
 
     @memory.command(
-        epilog="Examples: torpor memory search ada.workbook write ahead log · "
+        epilog="Examples: torpor memory search ada write ahead log · "
         "torpor memory search ada.workbook sqlite --kind article --json\n\n" + EXIT_CODES
     )
     def search(
@@ -39,7 +39,7 @@ def add(app: typer.Typer, service: Service) -> None:
     ) -> None:
         """Find entries by their words, best first."""
         with errors_shown(as_json=as_json):
-            found = service.search_memory(str(file), " ".join(words), kind=kind, limit=limit)
+            found = service.search_memory(file, " ".join(words), kind=kind, limit=limit)
         for entry in found:
             if as_json:
                 say_json(entry)

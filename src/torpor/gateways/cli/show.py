@@ -8,18 +8,15 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from torpor.base.clock import MICROSECONDS
 from torpor.base.errors import TorporError, UnknownOutcome, UsageError
-from torpor.service import Progress as Step
 
 OK, FAILED, MISUSED, WITH_ERRORS, PARKED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 3, 4, 130, 141
 
@@ -27,14 +24,6 @@ EXIT_CODES = (
     "Exit codes: 0 done · 1 failed, nothing acknowledged is lost · 2 wrong usage · 3 completed with errors · "
     "4 parked, the outcome of an effect is unknown · 130 interrupted · 141 nobody reads the output."
 )
-
-_STAGES = {
-    "collect": "Reading sources",
-    "rank": "Scoring items",
-    "summarise": "Summarising",
-    "deliver": "Delivering",
-}
-
 
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 """Not printable by themselves, and part of how words and emoji are written."""
@@ -124,48 +113,15 @@ def errors_shown(*, as_json: bool) -> Iterator[None]:
         yield
     except TorporError as error:
         complain(error.message, error.next_step, error.code, as_json=as_json)
-        if isinstance(error, UnknownOutcome):
-            raise typer.Exit(PARKED) from error
-        raise typer.Exit(MISUSED if isinstance(error, UsageError) else FAILED) from error
+        raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt as error:
         next_step = "Nothing is lost: the same command goes on where this stopped."
         complain("interrupted", next_step, as_json=as_json)
         raise typer.Exit(INTERRUPTED) from error
 
 
-class Watch:
-    """Shows how far a briefing is: a bar on a terminal, lines in a pipe, nothing where a machine reads."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Progress | None = None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        console = Console(stderr=True)
-        if not self._quiet and console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description:16}"),
-                BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                console=console,
-                transient=True,
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, step: Step) -> None:
-        """Show that a stage has come so far."""
-        words = _STAGES[step.stage]
-        if self._bar is not None:
-            task = self._tasks.get(step.stage)
-            if task is None:
-                task = self._tasks[step.stage] = self._bar.add_task(words, total=step.total)
-            self._bar.update(task, completed=step.done, total=step.total)
-        elif not self._quiet and step.done == step.total:
-            with suppress(OSError):  # a run must not fail because nobody looks on
-                typer.echo(f"{words}: {step.done} of {step.total}", err=True)
+def exit_code(error: TorporError) -> int:
+    """Return what a command exits with that ends with an error."""
+    if isinstance(error, UnknownOutcome):
+        return PARKED
+    return MISUSED if isinstance(error, UsageError) else FAILED
