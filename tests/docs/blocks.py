@@ -11,8 +11,9 @@ A fence's info string says what becomes of the block:
 - ``sqlite``: queries of `ada.workbook`, run by the SQLite shell; without one, a small workbook is made
 - ``sql``, ``text``, ``json``, ``toml``: shown only
 
-All blocks of a document run in order, in one folder, which holds this repository's `demo/feed.xml`. Where the machine
-has no `sqlite3`, a few lines of Python stand in for it.
+All blocks of a document run in order, in one folder, which holds this repository's `demo/feed.xml`. What a shell block
+exports, later ones have, as in one terminal. Where no home is named, agents are kept in that folder too, never in the
+user's own. Where the machine has no `sqlite3`, a few lines of Python stand in for it.
 """
 
 from __future__ import annotations
@@ -110,7 +111,13 @@ class Desk:
         self.said = ""
         (folder / "demo").mkdir()
         shutil.copy(ROOT / "demo" / "feed.xml", folder / "demo")
-        self._path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("TORPOR_", "AWS_"))},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "XDG_DATA_HOME": str(folder / ".data"),
+        }
         if sqlite3 is None:
             self._stand_in_for_sqlite3()
 
@@ -133,16 +140,11 @@ class Desk:
             raise AssertionError(f"{block.place}: nobody knows how to run {block.language!r}")
 
     def _run_shell(self, block: Block, script: str) -> None:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TORPOR_")},
-            "PATH": self._path,
-            "PYTHONPATH": str(ROOT / "src"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        exported = self.folder / ".exported"
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
+            ["bash", "-euo", "pipefail", "-c", f"trap 'env -0 >{shlex.quote(str(exported))}' EXIT\n{script}"],
             cwd=self.folder,
-            env=environment,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -152,6 +154,10 @@ class Desk:
         expected = int(block.flag("exit") or 0)
         assert done.returncode == expected, f"{block.place} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         self.said = done.stdout
+        if exported.exists():
+            told = os.fsdecode(exported.read_bytes()).rstrip("\0").split("\0")
+            self._environment = dict(variable.split("=", 1) for variable in told)
+            exported.unlink()
 
     def _make_workbook(self) -> None:
         path = self.folder / "ada.workbook"
@@ -168,7 +174,7 @@ class Desk:
         shell.parent.mkdir()
         shell.write_text(f"#!{sys.executable}\n{_SQLITE3}", encoding="utf-8")
         shell.chmod(0o755)
-        self._path = f"{shell.parent}:{self._path}"
+        self._environment["PATH"] = f"{shell.parent}:{self._environment['PATH']}"
 
     def _run_python(self, block: Block) -> None:
         # Padded, so that an error names the line of the document.

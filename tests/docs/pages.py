@@ -10,13 +10,16 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 import typer
 from tests.docs.blocks import ROOT
 
 import torpor
+import torpor.home
+import torpor.ledger
+import torpor.lifecycle
 import torpor.testing
 import torpor.workbook
 from torpor.base import errors
@@ -67,6 +70,12 @@ A wrong option or argument of a command is `TOR-100`.""",
     "4": ("Sources", "All of them are a `SourceError`, about one feed; the other feeds are not affected."),
     "5": ("Models", "All of them are a `ModelError`."),
     "6": ("Delivery", "The briefing is made and recorded; only its last step is open."),
+    "7": (
+        "Homes",
+        """All of them are a `HomeError`, about an agent as a whole or about where agents are kept. A move that ends
+with one leaves the agent whole and, unless the ledger failed in the midst of its commit, where it was. What the move
+had begun is removed at once, or at the next start.""",
+    ),
 }
 
 
@@ -133,8 +142,22 @@ progress, one object a line, and an error is one JSON object on standard error. 
 as this page. A `VOLUME:/PATH` names a place in a workbook, such as `memory:/notes/today.txt`; the volumes are
 `workspace`, `memory` and `tmp`.
 
-Commands that only look (`events`, `verify`, `runs`, `files ls`, `files cat`, `files get`, `memory search`) open the
-workbook read-only, so they work beside its owner. The others (`brief`, `settle`, `files put`) must own it.
+## Names and files
+
+A `NAME|FILE` is an agent's name or a workbook's file. A word with a dot or a slash is a file. Any other word is an
+agent's name if the home has an agent of that name, else a file if there is one, else an error: `ada` is an agent,
+`ada.workbook` and `./ada` are files.
+
+Commands that only look (`events`, `verify`, `runs`, `files ls`, `files cat`, `files get`, `memory search`, `diff`) open
+the workbook read-only, so they work beside its owner, and wake no agent. `fork`, `export` and `template create` don't
+wake or stop the agent that they copy either. The others (`brief`, `settle`, `cancel`, `files put`, `rewind`) must own
+the workbook, and wake an agent that sleeps.
+
+A move of several agents (`torpor suspend ada bob`) goes on where one fails, says each, and then exits with 1, or with 2
+where all of it was wrong usage.
+
+The home is made by the first command that needs one, `new` or `import`; looking never makes one. `--home`, `--cold` and
+`--archive` may stand before or behind the command.
 
 ## Exit codes
 
@@ -142,7 +165,8 @@ workbook read-only, so they work beside its owner. The others (`brief`, `settle`
 |---|---|
 {codes}
 
-After 4, see [how to settle an unknown outcome](../howto/settle-an-unknown-outcome.md).
+After 3, `torpor tick` has moved all agents but those that it names. After 4, see
+[how to settle an unknown outcome](../howto/settle-an-unknown-outcome.md).
 
 ## Settings of the environment
 
@@ -152,6 +176,8 @@ Settings are read once, when the command starts. There is no configuration file.
 |---|---|---|
 | `TORPOR_MODEL` | `local` | the model of `torpor brief`, as for `--model` |
 {settings}
+
+Stores in S3 also have the [variables of S3](../howto/move-an-agent.md#s3).
 """
 
 
@@ -192,6 +218,7 @@ def _parameter(parameter: Any) -> Iterator[str]:
         names = parameter.metavar or parameter.name.upper()
         names += "…" if parameter.nargs == -1 else ""
     default = "required" if parameter.required else _default(parameter.default)
+    names = names.replace("|", r"\|")  # a bar in a table's cell, even as code
     yield f"| `{names}` | {default} | {(parameter.help or '').replace('|', '&#124;')} |"
 
 
@@ -203,12 +230,41 @@ def _default(value: Any) -> str:
 
 # --- the public names ---------------------------------------------------------------------------------------------
 
-_SHOWN: dict[Any, tuple[str, ...]] = {torpor.Run: ("attempt", "cancel")}
-"""Of these classes, only what is meant for others than the runtime."""
+_SHOWN: dict[Any, tuple[str, ...]] = {
+    torpor.Run: ("attempt", "cancel"),
+    torpor.home.Templates: ("clone", "create", "drop"),
+    torpor.ledger.Ledger: ("agent", "agents", "children", "history"),
+    torpor.ledger.Templates: ("all", "get"),
+    torpor.workbook.Past: ("horizon", "line", "point", "state"),
+}
+"""Of these classes, only what is meant for others than the runtime and the home."""
 
-_ROOMS: dict[ModuleType, str] = {
+_HIDDEN: dict[Any, tuple[str, ...]] = {
+    torpor.workbook.Journal: ("upcoming",),
+    torpor.workbook.Memory: ("restore", "retire"),
+}
+"""Of these classes, what is meant for the rest of their room."""
+
+_NAMED: dict[ModuleType, tuple[str, ...]] = {
+    torpor.ledger: ("AgentRecord", "Ledger", "MoveRecord", "TemplateRecord", "Templates"),
+    torpor.lifecycle: ("LADDER", "Ladder", "State"),
+}
+"""Of these rooms, only what comes and goes through a home."""
+
+_INNER: dict[ModuleType, frozenset[str]] = {torpor.workbook: frozenset({"adopt", "create", "is_sealed", "seal"})}
+"""Of these rooms, what is meant for the home alone."""
+
+ROOMS: dict[ModuleType, str] = {
     torpor: "What people who write agents need. `import torpor` loads each name when it is first used.",
     torpor.workbook: "The file and its parts. `Workbook`, `Event` and `Embedding` are in `torpor` too.",
+    torpor.home: (
+        "A folder of agents, and their moves. `Home` is in `torpor` too. See "
+        "[how to keep many agents](../howto/keep-many-agents.md)."
+    ),
+    torpor.ledger: (
+        "What `home.ledger` knows and answers; `home.ledger.templates` are its `Templates`. The home alone writes it."
+    ),
+    torpor.lifecycle: "The thresholds that `Home.open` takes.",
     torpor.testing: "For tests of code that uses Torpor. See [how to test](../howto/test-your-agent.md).",
 }
 
@@ -230,9 +286,9 @@ def api_page() -> str:
         "One line each; the docstring (`help(torpor.Workbook)`) has arguments, units and errors. Everything that is",
         "not on this page may change without notice. Times are microseconds since 1970-01-01 UTC.",
     ]
-    for room, about in _ROOMS.items():
+    for room, about in ROOMS.items():
         lines += ["", f"## {room.__name__}", "", about]
-        for name in vars(room)["__all__"]:
+        for name in public(room):
             lines += ["", *_name_lines(room, name)]
         if room is torpor:
             lines += ["", "## What an agent has", "", _OWN]
@@ -240,6 +296,12 @@ def api_page() -> str:
                 listed = [f"- `{_call(member, method)}`: {first_line(method)}" for member, method in members(class_)]
                 lines += ["", f"**`self.{name}`**: {first_line(class_)}", "", *listed]
     return _wrapped(lines)
+
+
+def public(room: ModuleType) -> tuple[str, ...]:
+    """Return the names of a room that are for everybody."""
+    names: list[str] = vars(room)["__all__"]
+    return _NAMED.get(room, tuple(name for name in names if name not in _INNER.get(room, ())))
 
 
 def _name_lines(room: ModuleType, name: str) -> list[str]:
@@ -262,13 +324,16 @@ def _name_lines(room: ModuleType, name: str) -> list[str]:
         listed = [
             f"- `{_call(member, method)}`: {first_line(method)}"
             for member, method in members(value)
-            if member in _SHOWN.get(value, (member,))
+            if member in _SHOWN.get(value, (member,)) and member not in _HIDDEN.get(value, ())
         ]
         return [*head, "", *listed] if listed else head
     if inspect.isfunction(value) or hasattr(value, "__wrapped__"):
         return [f"**`{_call(name, value)}`**: {first_line(value)}"]
     if isinstance(value, torpor.workbook.Durability):
         return [f"**`{name}`**: the durability class `{value.name}`, the default."]
+    if get_origin(value) is Callable:
+        taken = ", ".join(part.__name__ for part in get_args(value)[0])
+        return [f"**`{name}`**: a function that takes `{taken}`."]
     parts = value if isinstance(value, tuple) else get_args(value)
     shown = ", ".join(f"`{part}`" for part in parts) if parts else f"`{value!r}`"
     return [f"**`{name}`**: {shown}"]

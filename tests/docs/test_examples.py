@@ -43,7 +43,7 @@ def test_each_block_says_what_becomes_of_it(document: Path) -> None:
 def test_the_first_documents_have_examples() -> None:
     names = {path.name for path in WITH_EXAMPLES}
 
-    assert {"README.md", "first-briefing.md", "write-an-agent.md"} <= names
+    assert {"README.md", "first-briefing.md", "the-life-of-an-agent.md", "write-an-agent.md"} <= names
 
 
 def test_a_promised_output_is_compared() -> None:
@@ -64,6 +64,23 @@ def test_a_failing_example_fails(tmp_path: Path) -> None:
         desk.run(Block(readme, 1, "python", "", "1 / 0"))
     with pytest.raises(AssertionError, match="ended with 2"):
         desk.run(Block(readme, 1, "sh", "", "torpor brief"))
+
+
+def test_what_a_block_exports_later_ones_have_and_nothing_else(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    desk.run(Block(documents()[0], 1, "sh", "", "export ONE='a\nb' && two=2"))
+    desk.run(Block(documents()[0], 2, "sh", "", 'echo "$ONE ${two-none}"'))
+
+    assert desk.said == "a\nb none\n"
+
+
+def test_an_example_keeps_its_agents_to_itself(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    desk.run(Block(documents()[0], 1, "sh", "", "torpor new ada"))
+
+    assert str(tmp_path) in desk.said
 
 
 def test_where_there_is_no_sqlite_shell_python_stands_in(tmp_path: Path) -> None:

@@ -6,14 +6,12 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tests.docs import pages
 from tests.docs.blocks import ROOT, documents
 
-import torpor
-import torpor.testing
-import torpor.workbook
 from torpor.base import errors
 from torpor.main import Settings
 
@@ -76,16 +74,15 @@ def test_every_command_and_option_is_documented() -> None:
 
 def test_every_setting_of_the_environment_is_documented() -> None:
     page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
-    howto = (ROOT / "docs/howto/use-a-model-server.md").read_text(encoding="utf-8")
+    howtos = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/howto").glob("*.md"))
     for name in (*Settings.__struct_fields__, "model"):
         assert f"`TORPOR_{name.upper()}`" in page
-        assert f"TORPOR_{name.upper()}" in howto
+        assert f"TORPOR_{name.upper()}" in howtos
 
 
-@pytest.mark.parametrize("room", [torpor, torpor.workbook, torpor.testing], ids=lambda room: room.__name__)
-def test_every_public_name_has_a_docstring(room: object) -> None:
-    names: list[str] = vars(room)["__all__"]
-    for name in names:
+@pytest.mark.parametrize("room", pages.ROOMS, ids=lambda room: room.__name__)
+def test_every_public_name_has_a_docstring(room: ModuleType) -> None:
+    for name in pages.public(room):
         value = getattr(room, name)
         if not (inspect.isclass(value) or inspect.isroutine(value)):
             continue  # a constant or a name for a type, which its module explains
@@ -104,8 +101,8 @@ def test_every_method_of_what_an_agent_has_has_a_docstring(name: str) -> None:
 
 def test_every_public_name_is_documented() -> None:
     page = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
-    for room in (torpor, torpor.workbook, torpor.testing):
-        for name in room.__all__:
+    for room in pages.ROOMS:
+        for name in pages.public(room):
             assert f"`{name}" in page, name
 
 
@@ -145,7 +142,7 @@ def strays(pattern: str, text: str) -> list[str]:
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
 def test_a_document_uses_the_words_of_the_house_and_speaks_of_the_project_only(document: Path) -> None:
     boasts = r"\b(?<!context )manager|\b(helper|utils|telemetry|robust|seamless|blazing|powerful|simply|leverage)\b"
-    machines = r"/(work|root|home|tmp)/"
+    machines = r"(?<![\w.])/(work|root|home|tmp)/"  # a path from the root, not one of ours with such a part
 
     if document.name != "CONTRIBUTING.md":  # which names the words, to forbid them
         assert strays(boasts, prose(document)) == []
