@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TURN_SECONDS_MAX = 120
+TURN_SECONDS_MAX = 300
 
 
 def timed(count: int, call: Callable[[], object]) -> list[int]:
@@ -67,12 +68,23 @@ class Figures:
         """Return the median over the rounds."""
         return statistics.median([float(turn[name]) for turn in self.turns])
 
-    def ratio(self, name: str, other: Figures) -> float:
-        """Return the median over the rounds of this figure over the other's of the same round."""
+    def pooled(self, name: str) -> list[float]:
+        """Return the single values of all rounds, of a figure that is a list of them."""
+        return [float(value) for turn in self.turns for value in turn[name]]
+
+    def ratio(self, name: str, other: Figures, of: str = "") -> float:
+        """Return the median over the rounds of this figure over the other's of the same round.
+
+        Args:
+            name: the figure.
+            other: the row that it is compared with.
+            of: the figure of that row; the one of the same name unless given.
+
+        """
         mine, theirs = len(self.turns), len(other.turns)
         each = max(1, theirs // mine)  # of several turns in a round, the last is the nearest
         pairs = zip(self.turns, other.turns[each - 1 :: each], strict=False)
-        return statistics.median([float(one[name]) / float(two[name]) for one, two in pairs])
+        return statistics.median([float(one[name]) / float(two[of or name]) for one, two in pairs])
 
 
 def summary(taken: Sequence[int], events: int = 1) -> dict[str, float]:
@@ -103,6 +115,7 @@ def turn(task: str, home: Path, before: Sequence[str] = (), **options: Any) -> d
         return {"missing": f"no answer in {TURN_SECONDS_MAX} s"}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.sync()  # what this turn wrote and removed is not for the next one to pay
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         complaint = done.stderr.strip().splitlines()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,15 @@ from bench.measure import turn
 
 _CALLS = "fsync,fdatasync,sync_file_range,msync,syncfs"
 _MARK = re.compile(r"\bfsync\(1000000\)")
+_NO_FILE = 1_000_000
+"""A descriptor that no process has."""
 _SYNC = re.compile(r"\b(fsync|fdatasync|msync|syncfs|sync_file_range)\(")
+
+
+def mark() -> None:
+    """Leave a mark that strace shows, and nothing else notices: a sync of no file."""
+    with suppress(OSError):
+        os.fsync(_NO_FILE)
 
 
 def count_syncs(task: str, home: Path, **options: Any) -> float | None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from bench.measure import summary, timed
 from bench.payload import MESSAGE, TEXT
 from bench.peers import PEERS
+from bench.syncs import mark
 
 _WARM_UP = 20
 _BATCH = 100
-_NO_FILE = 1_000_000
-"""A descriptor that no process has."""
-
-
-def _mark() -> None:
-    """Leave a mark that strace shows, and nothing else notices: a sync of no file."""
-    with suppress(OSError):
-        os.fsync(_NO_FILE)
 
 
 def commits(folder: Path, *, peer: str, count: int) -> dict[str, Any]:
@@ -34,9 +28,9 @@ def commits(folder: Path, *, peer: str, count: int) -> dict[str, Any]:
     subject.setup(folder)
     if not PEERS[peer].options.get("growing"):
         subject.operate(_WARM_UP)
-    _mark()
+    mark()
     taken = subject.operate(count)
-    _mark()
+    mark()
     facts = subject.facts()
     subject.close()
     return {**summary(taken), **facts}
@@ -48,9 +42,9 @@ def batches(folder: Path, *, peer: str, count: int, characters: int = len(TEXT))
     subject = PEERS[peer].make()
     subject.setup(folder)
     subject.batch(2, _BATCH)
-    _mark()
+    mark()
     taken = subject.batch(count, _BATCH)
-    _mark()
+    mark()
     subject.close()
     return summary(taken, _BATCH)
 
@@ -168,13 +162,22 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "floor": floor,
     "briefed": briefed,
 }
+"""The tasks of this module; `MODULE.FUNCTION` is one of another module of `bench`."""
+
+
+def _found(task: str) -> Callable[..., dict[str, Any]]:
+    module, dot, name = task.rpartition(".")
+    if not dot:
+        return TASKS[task]
+    found: Callable[..., dict[str, Any]] = getattr(importlib.import_module(f"bench.{module}"), name)
+    return found
 
 
 def main() -> None:
     """Do the task that the command line names."""
     task, folder, options = sys.argv[1:4]
     try:
-        answer = TASKS[task](Path(folder), **json.loads(options))
+        answer = _found(task)(Path(folder), **json.loads(options))
     except ImportError as error:
         answer = {"missing": f"not installed ({error})"}
     print(json.dumps(answer))

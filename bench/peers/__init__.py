@@ -113,3 +113,68 @@ PEERS: Final = {
     ),
 }
 """Every peer, in the order of the tables."""
+
+
+class Forker(Protocol):
+    """One way of making a second line of events from an earlier point."""
+
+    def setup(self, folder: Path) -> None:
+        """Make, or open, the store in `folder`."""
+        ...
+
+    def operate(self, count: int) -> list[int]:
+        """Store `count` messages; return the nanoseconds that each call took."""
+        ...
+
+    def point(self, at: int) -> Any:
+        """Return the peer's name for the point at which it had `at` messages."""
+        ...
+
+    def fork(self, point: Any) -> None:
+        """Make a new line from there, durable when it returns."""
+        ...
+
+    def close(self) -> None:
+        """Close as the peer's documentation says."""
+        ...
+
+
+@dataclass(frozen=True)
+class Forking:
+    """A peer that can fork.
+
+    Attributes:
+        title: how the table calls it.
+        module: where its class `Subject` is.
+        does: what a fork is there.
+
+    """
+
+    title: str
+    module: str
+    does: str
+
+    def make(self) -> Forker:
+        """Import the peer and make it."""
+        peer: Forker = importlib.import_module(self.module).Subject()
+        return peer
+
+
+FORKING: Final = {
+    "langgraph": Forking(
+        "LangGraph SqliteSaver, growing list",
+        "bench.peers.langgraph_fork",
+        "the state at a checkpoint, put into another thread of the same file; no history",
+    ),
+    "openai": Forking(
+        "openai-agents AdvancedSQLiteSession",
+        "bench.peers.openai_branches",
+        "`create_branch_from_turn`: rows that point to the same messages, in the same file",
+    ),
+    "dbos": Forking(
+        "DBOS on SQLite",
+        "bench.peers.dbos_fork",
+        "`fork_workflow` from a step: the steps before it are copied inside the same file; it is not run",
+    ),
+}
+"""Every peer that can fork, in the order of the table."""
