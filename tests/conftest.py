@@ -1,8 +1,9 @@
-"""What holds for every test: nothing talks to the world outside this machine; one event loop runs what is awaited."""
+"""What holds for every test: nothing talks to other machines, one event loop runs what is awaited, Ctrl-C works."""
 
 from __future__ import annotations
 
 import ipaddress
+import signal
 import sys
 
 import pytest
@@ -24,6 +25,10 @@ def _stay_home(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_stay_home)
+
+# A shell that starts something in the background has it ignore SIGINT, and every child inherits that: those that a test
+# interrupts would never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
