@@ -25,7 +25,8 @@
     │   ├── NameRefused          a name that no agent, template or tenant can have
     │   ├── MoveRefused          a move that the lifecycle doesn't have
     │   ├── StoreRefused         an address that means no store
-    │   └── HomeRefused          a folder or setting that no home can have
+    │   ├── HomeRefused          a folder or setting that no home can have
+    │   └── DurabilityRefused    a class of durability that this workbook can't give
     ├── WorkbookError            the file
     │   ├── WorkbookMissing      no file there
     │   ├── WorkbookOwned        another owner holds it
@@ -43,7 +44,9 @@
     │   ├── FileMissing          no such file in the volume
     │   ├── FileInTheWay         a file where the path needs a folder, or the reverse
     │   ├── QuotaExceeded        the volume is full
-    │   └── FileTaken            a file is where a new workbook is to be
+    │   ├── FileTaken            a file is where a new workbook is to be
+    │   ├── NotRecovered         after a power cut, a log has transactions that the file may lack
+    │   └── ReplayRefused        records that don't follow where the file stands
     ├── RunError                 one handling of a message
     │   ├── Nondeterminism       a replay that asked for something else than before
     │   ├── StepFailed           a step raised, after its retries
@@ -70,11 +73,35 @@
     │   ├── MoveConflict         somebody else moved it meanwhile
     │   ├── CopyMissing          a cold or archived copy is not where it was put
     │   ├── CopyDamaged          a copy is not what was put there
-    │   ├── StoreUnreachable     a cold or archive store doesn't answer
+    │   ├── StoreUnreachable     a store doesn't answer
     │   ├── TemplateTouched      a template that somebody has opened or changed
     │   ├── ImportRefused        a file that can't be taken in
+    │   ├── RestoreRefused       an agent that can't be restored as asked
     │   ├── LedgerDamaged        the ledger can't be read
     │   └── LedgerFailed         the ledger can't be written
+    ├── HeartbeatError           the node's write-ahead log
+    │   ├── HeartbeatFailed      it can't keep anything any more
+    │   ├── HeartbeatOwned       another process holds it
+    │   ├── HeartbeatStalled     the device doesn't answer
+    │   ├── HeartbeatDamaged     its bytes contradict themselves
+    │   ├── HeartbeatReleased    records that are no longer kept
+    │   ├── HeartbeatClosed      used after close, or in a forked child
+    │   ├── HeartbeatFull        no room for it just now
+    │   ├── AgentQuarantined     an agent whose records could not all be applied
+    │   └── RecordRefused        a record that the log can't take
+    ├── ObjectError              what is in a store
+    │   ├── ObjectMissing        no such object
+    │   └── ObjectCut            an object that ends too early
+    ├── ReplicaError             the heartbeat's copy off the box
+    │   ├── HeartbeatFenced      another node has taken over
+    │   ├── ReplicaTaken         it is another home's
+    │   ├── ReplicaDamaged       its bytes contradict themselves
+    │   ├── ReplicaLacks         it doesn't have what was asked for
+    │   └── ReplicaAhead         it has more than the home
+    ├── LitestreamError          Litestream, where one uses it
+    │   ├── LitestreamMissing    it is not installed
+    │   ├── LitestreamFailed     it ended, or could not do what it was asked
+    │   └── LitestreamIdle       it doesn't replicate that workbook
     └── DeliveryFailed           the briefing could not be put where it belongs
 
 Every class has a stable `code`, typed fields, a sentence (`says`) and a next step (`hint`), both made from the fields.
@@ -354,7 +381,7 @@ class MoveRefused(UsageError):
 
 
 class StoreRefused(UsageError):
-    """An address that means no cold or archive store."""
+    """An address that means no store, a key that none has, or a store that can't do what is needed."""
 
     code = "TOR-120"
     says = "{url!r} is no store: {reason}."
@@ -370,6 +397,17 @@ class HomeRefused(UsageError):
     says = "{path} can't be a home: {reason}."
     hint = "Give a folder with --home or TORPOR_HOME."
     path: str
+    reason: str
+
+
+class DurabilityRefused(UsageError):
+    """A class of durability that this workbook can't give."""
+
+    code = "TOR-122"
+    says = "{path} can't commit as {asked!r:.80}: {reason}."
+    hint = "Ask for file, heartbeat or replicated; the last needs a node that has a replica."
+    path: str
+    asked: str
     reason: str
 
 
@@ -551,6 +589,29 @@ class FileTaken(WorkbookError):
     says = "{path} is there already."
     hint = "Give another name; nothing is ever overwritten."
     path: str
+
+
+class NotRecovered(WorkbookError):
+    """The machine was restarted while a node had the workbook open: the node's log may have what the file lacks."""
+
+    retryable = False
+    code = "TOR-218"
+    says = "{path} was open in {home} when the machine went down: the heartbeat there may have what the file lacks."
+    hint = "Open that home once, such as by `torpor ls --home {home}`: it is recovered then. Nothing was changed."
+    path: str
+    home: str
+
+
+class ReplayRefused(WorkbookError):
+    """Records that don't follow where the workbook stands."""
+
+    retryable = False
+    code = "TOR-219"
+    says = "{path} can't take up transaction {found:,}: transaction {expected:,} comes before it."
+    hint = "Give the records from {expected:,} on, or a snapshot that has them. Nothing was changed."
+    path: str
+    expected: int
+    found: int
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -809,7 +870,7 @@ class CopyDamaged(HomeError):
 
 
 class StoreUnreachable(HomeError):
-    """A cold or archive store doesn't answer, or refuses."""
+    """A store doesn't answer, or refuses."""
 
     code = "TOR-709"
     says = "The store {place} can't be used: {reason}."
@@ -861,6 +922,18 @@ class LedgerFailed(HomeError):
     reason: str
 
 
+class RestoreRefused(HomeError):
+    """An agent that can't be restored as asked; nothing was changed."""
+
+    retryable = False
+    code = "TOR-715"
+    says = "{name} can't be restored: {reason}."
+    hint = "{advice} Nothing was changed."
+    name: str
+    reason: str
+    advice: str
+
+
 class DeliveryFailed(TorporError):
     """The briefing could not be put where it belongs; nothing half-written is left."""
 
@@ -869,3 +942,239 @@ class DeliveryFailed(TorporError):
     hint = "Make the folder writable or choose another --out, then run the same command: nothing is lost."
     path: str
     reason: str
+
+
+# --- heartbeat: the log -------------------------------------------------------------------------------------------
+
+
+class HeartbeatError(TorporError):
+    """Something is wrong with the node's write-ahead log."""
+
+    path: str
+
+
+class HeartbeatFailed(HeartbeatError):
+    """The log can't keep anything any more: what was not acknowledged may or may not be there after a power loss."""
+
+    retryable = False
+    code = "TOR-801"
+    says = "The heartbeat {path} has failed: {reason}. What was not acknowledged may or may not survive a power loss."
+    hint = "Look at the device and the system's log, free some space if it is full, then start the node again."
+    reason: str
+
+
+class HeartbeatOwned(HeartbeatError):
+    """Another process, or another part of this one, holds the heartbeat."""
+
+    code = "TOR-802"
+    says = "The heartbeat {path} is held by process {pid} ({command}) since {since}."
+    hint = "One node at a time runs on a home: stop the other one, or ask it to do this."
+    pid: int
+    command: str
+    since: str
+
+
+class HeartbeatStalled(HeartbeatError):
+    """The device has not answered in time: the commits that wait may still become durable."""
+
+    code = "TOR-803"
+    says = "A sync of the heartbeat {path} has taken {seconds:.1f} s (limit {limit:g} s): {waiting:,} records wait."
+    hint = "They may still become durable. Look at the device and its load before writing more."
+    seconds: float
+    limit: float
+    waiting: int
+
+
+class HeartbeatDamaged(HeartbeatError):
+    """The bytes of a segment contradict themselves, or are another home's, or a newer Torpor's."""
+
+    retryable = False
+    code = "TOR-804"
+    says = "The heartbeat {path} is damaged at byte {offset:,}: {reason}."
+    hint = "It was left as it is: keep a copy. The agents' workbooks are whole without it, up to their last checkpoint."
+    offset: int
+    reason: str
+
+
+class HeartbeatReleased(HeartbeatError):
+    """Records were asked for that are no longer kept."""
+
+    retryable = False
+    code = "TOR-805"
+    says = "The heartbeat {path} no longer has record {asked:,}: it begins with {first:,}."
+    hint = "Go on from record {first:,}, with a new snapshot of each agent that had records before it."
+    asked: int
+    first: int
+
+
+class HeartbeatClosed(HeartbeatError):
+    """The log was used after it was closed, or in a forked child."""
+
+    retryable = False
+    code = "TOR-806"
+    says = "The heartbeat {path} is closed here."
+    hint = "Open it again; a forked child never uses what its parent has open."
+
+
+class AgentQuarantined(HeartbeatError):
+    """An agent's records could not all be applied to its file after a death, so nobody may open it."""
+
+    retryable = False
+    code = "TOR-841"
+    says = "The agent {name} is quarantined: {reason}."
+    hint = "`torpor restore {name}` brings it back from the replica; its file and its records were left as they are."
+    name: str
+    reason: str
+
+
+class RecordRefused(HeartbeatError):
+    """A record that the log can't take."""
+
+    retryable = False
+    code = "TOR-807"
+    says = "The heartbeat {path} can't take a record of {size:,} bytes; the limit is {limit:,}."
+    hint = "Keep large content in several transactions."
+    size: int
+    limit: int
+
+
+class HeartbeatFull(HeartbeatError):
+    """There is no room for the log's next segment: commits wait, and may become durable once there is."""
+
+    code = "TOR-808"
+    says = "No room left for the heartbeat {path}: {reason}. Nothing is acknowledged until there is."
+    hint = "Free some space: what was committed meanwhile becomes durable with the next commit that is acknowledged."
+    reason: str
+
+
+# --- stores ---
+
+
+class ObjectError(TorporError):
+    """An object in a store is not as it should be."""
+
+    retryable = False
+    place: str
+
+
+class ObjectMissing(ObjectError):
+    """There is no such object in the store."""
+
+    code = "TOR-821"
+    says = "There is no object at {place}."
+    hint = "Look whether it was moved or removed; nothing was changed."
+
+
+class ObjectCut(ObjectError):
+    """An object ends before what was to be read of it."""
+
+    code = "TOR-822"
+    says = "The object at {place} has {size:,} bytes, and {wanted:,} were expected."
+    hint = "Restore it from a backup of the store; nothing was changed."
+    size: int
+    wanted: int
+
+
+# --- the replica ---
+
+
+class ReplicaError(TorporError):
+    """Something is wrong with the heartbeat's copy in an object store."""
+
+    place: str
+
+
+class HeartbeatFenced(ReplicaError):
+    """Another node writes this home's replica now, so this one acknowledges nothing any more."""
+
+    retryable = False
+    code = "TOR-811"
+    says = "Another node has taken over the replica {place}: {reason}."
+    hint = "Stop this node. What it had not shipped is in its home's heartbeat folder: keep that before you remove it."
+    reason: str
+
+
+class ReplicaTaken(ReplicaError):
+    """The replica is another home's."""
+
+    retryable = False
+    code = "TOR-812"
+    says = "The replica {place} is that of the home {home}, and this is {own}."
+    hint = "Give each home an address of its own."
+    home: str
+    own: str
+
+
+class ReplicaDamaged(ReplicaError):
+    """Bytes of the replica contradict themselves, or are missing."""
+
+    retryable = False
+    code = "TOR-813"
+    says = "The replica is damaged at {place}, byte {offset:,}: {reason}."
+    hint = "Nothing was made from it. Other agents, and other moments of this one, may well be whole: try --at."
+    offset: int
+    reason: str
+
+
+class ReplicaLacks(ReplicaError):
+    """The replica doesn't have the agent, or not at that moment."""
+
+    retryable = False
+    code = "TOR-814"
+    says = "The replica {place} can't give {agent}: {reason}."
+    hint = "Ask for another moment, or look with `torpor heartbeat status` what there is."
+    agent: str
+    reason: str
+
+
+class ReplicaAhead(ReplicaError):
+    """The replica has records that the home's log never had: the home is an older copy of itself."""
+
+    retryable = False
+    code = "TOR-815"
+    says = "The replica {place} has records up to {replica:,}, and this home's log ends at {log:,}."
+    hint = "This home is an older copy of itself: bring it up to date with `torpor restore --all` into a new home."
+    replica: int
+    log: int
+
+
+# --- litestream ---------------------------------------------------------------------------------------------------
+
+
+class LitestreamError(TorporError):
+    """Something is wrong with Litestream, or with what it was asked; the workbook is as it was."""
+
+
+class LitestreamMissing(LitestreamError):
+    """There is no Litestream on this machine."""
+
+    retryable = False
+    code = "TOR-831"
+    says = "There is no Litestream to run: {reason}."
+    hint = (
+        "Install it from https://litestream.io/install, or unpack the npm package @flydotio/litestream-linux-x64, and"
+        " put `litestream` on PATH or its path into TORPOR_LITESTREAM."
+    )
+    reason: str
+
+
+class LitestreamFailed(LitestreamError):
+    """Litestream ended by itself, or could not do what it was asked."""
+
+    code = "TOR-832"
+    says = "Litestream could not {what}: {reason}."
+    hint = "Check the address, the key and the network, then ask again; the workbook is as it was."
+    what: str
+    reason: str
+    lines: tuple[str, ...] = ()
+    """The last that it said, oldest first."""
+
+
+class LitestreamIdle(LitestreamError):
+    """Litestream doesn't replicate this workbook."""
+
+    retryable = False
+    code = "TOR-833"
+    says = "Litestream doesn't replicate {path}."
+    hint = "`torpor litestream replicate` begins it."
+    path: str

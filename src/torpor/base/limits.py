@@ -77,3 +77,48 @@ ITEM_LINE_MAX = 300
 
 ITEM_MARKUP_MAX = 1024 * 1024
 """Characters of markup looked at for one field of one feed item."""
+
+# --- the heartbeat's log ---
+
+LOG_SEGMENT_BYTES = 16 * MIB
+"""Bytes in one segment of the heartbeat; a record that is larger gets a segment of its own size."""
+
+LOG_RECORD_MAX = 2 * GIB - 64 * KIB
+"""Bytes in the payload of one record of the heartbeat: its length must fit into one write of the system."""
+
+LOG_PENDING_BYTES_MAX = 32 * MIB
+"""Bytes of records that wait to be synced; whoever wants to add more waits."""
+
+LOG_STALL_SECONDS = 30.0
+"""Seconds that a commit waits for the heartbeat's sync before its caller is told that the device has stalled."""
+
+LOG_SPARES = 2
+"""Segments kept for use again when nobody needs what is in them."""
+
+LOG_KEEP_BYTES = 64 * MIB
+"""Bytes of the heartbeat that are kept before the agents which need the oldest of them are settled."""
+
+# --- records of commits ---
+
+COMMIT_RECORD_MAX = 16 * MIB
+"""Bytes of changed rows in the record of one transaction; one that changes more is kept by a snapshot instead."""
+
+COMMIT_ROWS_MAX = 500_000
+"""Rows of one table that the record of one transaction names; likewise."""
+
+# --- the replica ---
+
+SNAPSHOT_INLINE_MAX = 4 * MIB
+"""Bytes of a compressed snapshot that is a record of its own; a larger one is an object beside the packs."""
+
+PACK_BYTES = 4 * MIB
+"""Bytes of records that are shipped without waiting for the beat."""
+
+MERGE_PACKS = 64
+"""Packs of the sequence that are merged into one."""
+
+MERGE_BYTES = 64 * MIB
+"""Bytes of packs that are merged into one: it is made in memory."""
+
+RETENTION_SECONDS = 7 * 86_400.0
+"""Seconds that every moment of an agent can be restored."""

@@ -105,7 +105,9 @@ CLASSES = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.TorporError)
 ]
 CONCRETE = [kind for kind in CLASSES if "code" in vars(kind) and kind is not errors.TorporError]
-SAMPLES = {"int": 7, "str": "some text", "float | None": None}
+SAMPLES = {
+    "int": 7, "float": 7.5, "str": "some text", "float | None": None, "tuple[str, ...]": ("some", "text"),
+}  # fmt: skip
 
 
 def sample(kind: type[errors.TorporError]) -> errors.TorporError:
