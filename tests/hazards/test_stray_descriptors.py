@@ -60,7 +60,10 @@ def locks(book: Workbook) -> set[tuple[str, ...]]:
         if path.name.startswith("ada.workbook")
     }
     found = set()
-    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+    # The kernel makes the text a page at a time: where others lock and unlock meanwhile, a line may be left out. So it is
+    # read more than once; a lock that is gone is in none of them.
+    text = "".join(Path("/proc/locks").read_text(encoding="ascii") for _ in range(5))
+    for line in text.splitlines():
         _, kind, _, access, pid, place, *span = line.split()[-8:]
         inode = place.rpartition(":")[2]
         if kind == "POSIX" and pid == str(os.getpid()) and inode in inodes:

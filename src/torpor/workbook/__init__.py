@@ -3,17 +3,21 @@
 The only package that talks to SQLite for workbooks. SPEC.md describes the file for those who come without it.
 """
 
+from torpor.workbook.aside import as_it_is, put_in_stead
+from torpor.workbook.commits import FILE, CommitLog, Durability, Joining, Lane, Level, Standing, Ticket
 from torpor.workbook.diff import Difference, diff
 from torpor.workbook.fork import export, fork
 from torpor.workbook.journal import Event, Journal
+from torpor.workbook.mark import awaits
 from torpor.workbook.memory import Embedding, Entry, Found, Memory
 from torpor.workbook.opening import create
 from torpor.workbook.past import Branch, Past
 from torpor.workbook.paths import VOLUMES, Volume
+from torpor.workbook.replay import Replay
 from torpor.workbook.rest import Look, Made, Rest, adopt, at_rest, is_sealed, seal
 from torpor.workbook.settings import Settings
+from torpor.workbook.snapshot import digest, snapshot
 from torpor.workbook.spend import MICRO, Booking, Spend
-from torpor.workbook.store import FILE, Durability
 from torpor.workbook.streams import FileReader, FileWriter
 from torpor.workbook.trees import Usage
 from torpor.workbook.verify import Problem, Verification
@@ -26,6 +30,7 @@ __all__ = [
     "VOLUMES",
     "Booking",
     "Branch",
+    "CommitLog",
     "Difference",
     "Durability",
     "Embedding",
@@ -35,26 +40,37 @@ __all__ = [
     "FileStat",
     "FileWriter",
     "Found",
+    "Joining",
     "Journal",
+    "Lane",
+    "Level",
     "Look",
     "Made",
     "Memory",
     "Past",
     "Problem",
+    "Replay",
     "Rest",
     "Settings",
     "Spend",
+    "Standing",
+    "Ticket",
     "Usage",
     "Verification",
     "Volume",
     "Volumes",
     "Workbook",
     "adopt",
+    "as_it_is",
     "at_rest",
+    "awaits",
     "create",
     "diff",
+    "digest",
     "export",
     "fork",
     "is_sealed",
+    "put_in_stead",
     "seal",
+    "snapshot",
 ]

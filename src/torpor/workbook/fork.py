@@ -32,6 +32,7 @@ from torpor.base.entropy import SystemEntropy
 from torpor.base.errors import FileTaken, WorkbookDamaged, WorkbookMissing
 from torpor.base.ids import IdSource
 from torpor.base.limits import EVENTS_PAGE, VOLUME_QUOTA_DEFAULT
+from torpor.workbook.commits import FILE, Durability, Head
 from torpor.workbook.fold import matches
 from torpor.workbook.journal import Journal
 from torpor.workbook.memory import find_text, put_entry
@@ -42,7 +43,7 @@ from torpor.workbook.paths import real_path
 from torpor.workbook.placing import clear_draft, place, refuse_remains
 from torpor.workbook.presence import holding
 from torpor.workbook.rest import Look, Made, be_born, look_at, made, tidying
-from torpor.workbook.store import FILE, Durability, Head, Store, one_view
+from torpor.workbook.store import Store, one_view
 from torpor.workbook.trees import Trees, torn
 from torpor.workbook.volumes import Volumes
 

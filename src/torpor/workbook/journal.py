@@ -23,7 +23,8 @@ from torpor.base.errors import EventRefused, EventTooLarge, InternalError, KeyRe
 from torpor.base.finite import has_strange_number
 from torpor.base.ids import format_id
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE, KIND_MAX, LABEL_MAX
-from torpor.workbook.store import Head, Row, Store, Transaction
+from torpor.workbook.commits import Head, Row
+from torpor.workbook.store import Store, Transaction
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _sha256 = hashlib.sha256
@@ -86,6 +87,7 @@ class Journal:
         span: str | None = None,
         parent: int | None = None,
         key: str | None = None,
+        durability: str | None = None,
     ) -> int:
         """Append one event; it is durable when this returns, unless a transaction is open around it.
 
@@ -95,6 +97,7 @@ class Journal:
             span: the unit of work that the event belongs to.
             parent: number of the event that this one answers.
             key: makes the append idempotent: the same event under the same key is appended once.
+            durability: "file", "heartbeat" or "replicated", where it is to be other than the workbook's own.
 
         Returns:
             The event's number; under a known key, that of the first.
@@ -102,7 +105,9 @@ class Journal:
         Raises:
             EventRefused, EventTooLarge: it can't be recorded.
             KeyReused: the key belongs to another event.
+            DurabilityRefused: the workbook can't give that class.
             WorkbookError: it can't be written; nothing was.
+            HeartbeatError: it is written, and may or may not be there after a power loss.
 
         """
         faults.point("append.begun")
@@ -113,21 +118,30 @@ class Journal:
             _check_label("key", key)
         links = (span, parent, key)
         store = self._store
+        level = None if durability is None else store.level(durability)
         transaction = store.current()
         if transaction is not None:
+            transaction.raise_level(level)
             return self._put(transaction, kind, text, links)
+        scribe = store.scribe
+        ticket = None
         with store.lock:
             head = store.head
-            if head is not None and key is None:
+            if head is not None and key is None and (scribe is None or scribe.plain):
                 # A lone INSERT is a transaction by itself. Spelling it out as one costs a tenth of the time.
                 head, row = self._next(head, head[2] + 1, kind, text, links)
                 store.head = None  # whatever interrupts what follows, a stale head is never built upon
-                store.insert_event(row)
+                ticket = store.insert_event(head, row)
                 faults.point("append.committed")
                 store.head = head
-                return head[0]
-            with store.writing() as transaction:
-                return self._put(transaction, kind, text, links)
+                if scribe is None:
+                    return head[0]
+        # From here on outside of the lock: whoever waits for a log must not hold it.
+        if ticket is not None and scribe is not None and head is not None:
+            scribe.wait(ticket, level)
+            return head[0]
+        with store.writing(durability) as transaction:
+            return self._put(transaction, kind, text, links)
 
     def upcoming(self) -> int:
         """Return the number that the next event of the open transaction will have.

@@ -24,11 +24,14 @@ from torpor.base.errors import (
 )
 from torpor.base.ids import IdSource
 from torpor.base.limits import WAL_KEEP_MAX
+from torpor.workbook.commits import Durability
+from torpor.workbook.mark import refuse_unrecovered
 from torpor.workbook.migrate import migrate
 from torpor.workbook.placing import clear_draft, refuse_remains, sync_folder
 from torpor.workbook.presence import arrive, holding, leave
 from torpor.workbook.schema import schema_text
-from torpor.workbook.store import APPLICATION_ID, FORMAT, PAGE_BYTES, Durability, Store
+from torpor.workbook.settling import settle
+from torpor.workbook.store import APPLICATION_ID, FORMAT, PAGE_BYTES, Store
 from torpor.workbook.weather import from_sqlite, from_system
 
 SHORTEST_BYTES: Final = 512
@@ -50,9 +53,11 @@ def open_store(path: str, *, readonly: bool, durability: Durability, clock: Cloc
     Raises:
         WorkbookMissing, NotAWorkbook, NewerFormat, WorkbookDamaged, StorageFailed: as found.
         OlderFormat: a reader can't migrate it.
+        NotRecovered: after a power cut, its home has to recover it first.
         AgentBusy: another part of this process holds the file (`rest.at_rest`).
 
     """
+    refuse_unrecovered(path)
     arrive(path)
     try:
         db = _connect(path, readonly=readonly, durability=durability)
@@ -82,6 +87,7 @@ def _connect(path: str, *, readonly: bool, durability: Durability) -> apsw.Conne
             _check_size(path, db, size)
         if found < FORMAT:
             migrate(path, db, found)
+            settle(db)  # a log that is joined next knows nothing of it
         db.pragma("foreign_keys", not readonly)
     except apsw.SQLError as error:
         db.close(force=True)

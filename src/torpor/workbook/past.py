@@ -25,11 +25,12 @@ import msgspec
 from torpor.base import faults
 from torpor.base.errors import InternalError, PointRefused, WorkbookDamaged
 from torpor.base.limits import EVENTS_PAGE
+from torpor.workbook.commits import Row
 from torpor.workbook.fold import FOLDED_KINDS, REWOUND, UNFOLDABLE, Booked, Content, Folded, FoldedFile, Place, matches
 from torpor.workbook.journal import Journal
 from torpor.workbook.lines import Lines, has, meet
 from torpor.workbook.memory import find_text, put_entry, retire
-from torpor.workbook.store import Row, Store, one_view
+from torpor.workbook.store import Store, one_view
 from torpor.workbook.trees import RETIRED, Trees
 
 

@@ -16,6 +16,7 @@ from torpor.workbook.weather import from_system
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 
 _CANT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 """How a file system, or a sandbox, says that it doesn't know such a step."""
@@ -84,6 +85,24 @@ def rename_new(draft: str, target: str) -> None:
         if failed not in _CANT:
             raise OSError(failed, os.strerror(failed), target)
     rename_by_link(draft, target)
+
+
+def exchange(one: str, other: str) -> bool:
+    """Have two files change names in one step; nothing is synced. Returns False where the file system can't.
+
+    Raises:
+        OSError: as the system says, such as that one of them isn't there.
+
+    """
+    rename = _renameat2()
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    failed = ctypes.get_errno()
+    if failed in _CANT:
+        return False
+    raise OSError(failed, os.strerror(failed), other)
 
 
 def rename_by_link(draft: str, target: str) -> None:

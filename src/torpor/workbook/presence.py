@@ -13,11 +13,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Final
 
 from torpor.base.errors import AgentBusy
 
-_lock = threading.Lock()
+_PATIENCE_S: Final = 2.0
+"""How long whoever wants to hold a file waits for those who are only passing."""
+
+_lock = threading.Condition()
 _connections: Counter[str] = Counter()
+_passing: Counter[str] = Counter()
+"""Of the connections, those of somebody who reads for a moment, on nobody's behalf: worth waiting for."""
+
 _held: set[str] = set()
 
 _mine: ContextVar[frozenset[str]] = ContextVar("torpor_held_at_rest", default=frozenset())
@@ -43,6 +50,21 @@ def leave(path: str) -> None:
         _connections[path] -= 1
         if not _connections[path]:
             del _connections[path]
+        _lock.notify_all()
+
+
+@contextmanager
+def passing(path: str) -> Iterator[None]:
+    """Have one connection that is made within the block count as one for a moment."""
+    with _lock:
+        _passing[path] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _passing[path] -= 1
+            if not _passing[path]:
+                del _passing[path]
 
 
 @contextmanager
@@ -54,6 +76,7 @@ def held(path: str) -> Iterator[None]:
 
     """
     with _lock:
+        _lock.wait_for(lambda: not 0 < _connections[path] <= _passing[path], _PATIENCE_S)
         if path in _connections:
             raise AgentBusy(name=path, reason="this process has it open")
         _held.add(path)
@@ -74,8 +97,9 @@ def holding() -> frozenset[str]:
 def _after_fork() -> None:
     """Forget, in a forked child, what the parent has open: the child never touches it."""
     global _lock  # noqa: PLW0603  (another thread of the parent may have held it, and is not here to give it back)
-    _lock = threading.Lock()
+    _lock = threading.Condition()
     _connections.clear()
+    _passing.clear()
     _held.clear()
 
 

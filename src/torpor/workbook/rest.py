@@ -26,13 +26,16 @@ from torpor.base.clock import Clock, SystemClock
 from torpor.base.entropy import SystemEntropy
 from torpor.base.errors import AgentBusy, WorkbookError, WorkbookReadOnly
 from torpor.base.ids import IdSource
+from torpor.workbook.attachment import refuse_attached
+from torpor.workbook.commits import FILE, Durability
 from torpor.workbook.fold import BORN
 from torpor.workbook.journal import Journal
+from torpor.workbook.mark import read_mark, refuse_unrecovered, remove_mark
 from torpor.workbook.opening import check_format, open_store
 from torpor.workbook.owner import claim, moment
 from torpor.workbook.paths import real_path
 from torpor.workbook.presence import held
-from torpor.workbook.store import FILE, Durability, Store
+from torpor.workbook.store import Store
 from torpor.workbook.weather import from_sqlite, from_system
 
 _MODE_SEALED: Final = 0o444
@@ -113,7 +116,8 @@ def at_rest(path: str | os.PathLike[str], *, clock: Clock | None = None) -> Iter
 
     Raises:
         WorkbookOwned: somebody has it open for writing; says who.
-        AgentBusy: this process has it open, or somebody reads what its log still holds.
+        AgentBusy: this process has it open, somebody reads what its log still holds, or a program is attached to it.
+        NotRecovered: after a power cut, its home has to recover it first.
         WorkbookReadOnly: it has several names, so under another somebody else may have it.
         NotAWorkbook, NewerFormat, WorkbookDamaged, StorageFull, StorageFailed: its log can't be brought into it.
 
@@ -121,14 +125,18 @@ def at_rest(path: str | os.PathLike[str], *, clock: Clock | None = None) -> Iter
     name = real_path(path)
     clock = clock or SystemClock()
     with ExitStack() as stay:
-        stay.callback(claim(name, moment(clock)).release)
+        stay.callback(claim(name, moment(clock), moving=True).release)
         stay.enter_context(held(name))
+        refuse_attached(name)
+        refuse_unrecovered(name)
         with suppress(FileNotFoundError):
             names = os.stat(name).st_nlink
             if names > 1:
                 raise WorkbookReadOnly(path=name, reason=f"it has {names} names (hard links); keep one")
             if any(os.path.lexists(f"{name}-{tail}") for tail in ("wal", "journal")):
                 _settle(name)
+            if read_mark(name) is not None:  # its owner was killed; the file is complete now
+                remove_mark(name)
         yield Rest(name, clock)
 
 

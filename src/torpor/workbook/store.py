@@ -15,6 +15,9 @@ a savepoint's borders and the commit included, writes the pending events first, 
 tell the difference. Nothing pending is older than the innermost savepoint: undoing that one drops all of it. Where
 the writing fails, the whole transaction is rolled back, because part of the events may stand.
 
+**Records.** With a log (`commits.py`), a store has a scribe (`scribe.py`), which hands the record of each commit to it.
+Whoever commits then waits for the log after the lock was released, so others can commit meanwhile.
+
 **Who may write in a transaction.** A transaction belongs to the thread and context (PEP 567) that began it. Another
 thread waits. Another task of the same thread cannot wait without a deadlock, so it is refused: that happens only
 where somebody awaits inside a transaction. The same holds for reading, which would see what may never be committed.
@@ -32,9 +35,8 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, LiteralString, Self
+from typing import Final, LiteralString, Self
 
 import apsw
 
@@ -42,6 +44,7 @@ from torpor.base import faults
 from torpor.base.clock import Clock
 from torpor.base.errors import (
     InternalError,
+    StorageFailed,
     TransactionEntangled,
     TransactionLost,
     WorkbookClosed,
@@ -49,8 +52,10 @@ from torpor.base.errors import (
     WorkbookReadOnly,
 )
 from torpor.base.ids import IdSource
+from torpor.workbook.commits import Head, Level, Recorder, Row, Ticket, level_of
 from torpor.workbook.presence import leave
 from torpor.workbook.schema import strange_schema
+from torpor.workbook.settling import settle
 from torpor.workbook.weather import from_sqlite
 
 APPLICATION_ID: Final = 0x54525052
@@ -67,43 +72,16 @@ PAGE_BYTES: Final = 4096
 PENDING_MAX: Final = 64
 """Events that wait at most; more would gain nothing."""
 
-Row = tuple[Any, ...]
-
-_INSERT_EVENT: Final = (
-    "INSERT INTO events (seq, id, time, kind, version, body, span, parent, key, hash, txn)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
 _inside: ContextVar[tuple[Transaction, ...]] = ContextVar("torpor_transactions", default=())
 """The transactions that are open around the caller, at most one for each workbook."""
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
-class Durability:
-    """What a commit survives, by name.
-
-    Args:
-        name: the class's name in the API and in benchmark tables.
-        synchronous: SQLite's own setting.
-        vfs: the SQLite file layer to use; None is the system's.
-        journal: how SQLite undoes what wasn't committed: "wal", but for files that are nobody's yet.
-
-    """
-
-    name: str
-    synchronous: LiteralString
-    vfs: str | None = None
-    journal: LiteralString = "wal"
-
-
-FILE: Final = Durability("file", "FULL")
-"""The library's default: what is acknowledged survives kill and power loss."""
-
-
-Head = tuple[int, bytes, int]
-"""Where the journal stands: the newest event's number and hash, and the number of the last transaction."""
+INSERT_EVENT: Final = (
+    "INSERT INTO events (seq, id, time, kind, version, body, span, parent, key, hash, txn)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 class Transaction:
@@ -113,10 +91,13 @@ class Transaction:
     writes it into `meta`, because a second page in each commit would cost a tenth of the commit's time.
     """
 
-    __slots__ = ("changes", "head", "number", "store", "thread")
+    __slots__ = ("changes", "head", "level", "number", "store", "thread", "ticket")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, level: Level | None = None) -> None:
         self.store = store
+        self.level = level
+        """What was asked for: how safe the commit is to be when the block ends."""
+        self.ticket: Ticket | None = None
 
     def __enter__(self) -> Self:
         store = self.store
@@ -129,6 +110,8 @@ class Transaction:
             self.head = store.head or store.read_head()
             self.number = self.head[2] + 1
             self.changes = store.db.total_changes()
+            if store.scribe is not None:
+                store.scribe.capture.begin()
             faults.point("transaction.begun")
             undo.pop_all()
         self.thread = threading.get_ident()
@@ -155,13 +138,25 @@ class Transaction:
             _inside.set(tuple(other for other in _inside.get() if other is not self))
             try:
                 store.roll_back()
+                if store.scribe is not None and store.head is None:
+                    store.scribe.undone()
             finally:
                 store.lock.release()
+        if self.ticket is not None and store.scribe is not None:
+            store.scribe.wait(self.ticket, self.level)
+
+    def raise_level(self, level: Level | None) -> None:
+        """Have the commit be at least as safe as a part of the transaction asks."""
+        if level is not None and self.store.scribe is not None:
+            self.level = max(level, self.store.scribe.level if self.level is None else self.level)
 
     def _commit(self) -> None:
         store = self.store
         if not store.db.in_transaction:
             raise TransactionLost(path=store.path)
+        if store.scribe is not None:
+            self.ticket = store.scribe.commit(self)
+            return
         if self.head[2] < self.number and store.db.total_changes() != self.changes:
             store.execute("UPDATE meta SET txn = ?", (self.number,))
             self.head = (*self.head[:2], self.number)
@@ -173,7 +168,7 @@ class Transaction:
 class Savepoint:
     """A block inside a transaction, undone alone if it fails."""
 
-    __slots__ = ("head", "store", "transaction")
+    __slots__ = ("head", "mark", "store", "transaction")
 
     def __init__(self, store: Store, transaction: Transaction) -> None:
         self.store = store
@@ -183,6 +178,8 @@ class Savepoint:
     def __enter__(self) -> Transaction:
         self.head = self.transaction.head
         self.store.execute("SAVEPOINT part")
+        if self.store.scribe is not None:
+            self.mark = self.store.scribe.capture.mark()
         return self.transaction
 
     def __exit__(
@@ -195,6 +192,8 @@ class Savepoint:
                 self.store.execute("ROLLBACK TO part")
                 self.store.execute("RELEASE part")
                 self.transaction.head = self.head
+                if self.store.scribe is not None:
+                    self.store.scribe.capture.back(self.mark)
             return
         if forked:
             raise WorkbookClosed(path=self.store.path)
@@ -227,7 +226,21 @@ class Store:
         self.pending: list[Row] = []
         """Events of the open transaction that are not written yet."""
         self.closed = False
+        self.scribe: Recorder | None = None
+        """Who tells a log of each commit, where there is a log."""
         _stores.add(self)
+
+    def settle(self) -> None:
+        """Have all that is committed survive a power loss, whatever the commits themselves did for it.
+
+        Raises:
+            WorkbookError: the storage failed.
+
+        """
+        try:
+            settle(self.db)
+        except apsw.Error as error:
+            raise self.translate(error) from error
 
     def execute(self, sql: LiteralString, values: Row = ()) -> apsw.Cursor:
         """Run one statement.
@@ -266,17 +279,23 @@ class Store:
                 raise self.translate(error) from error
             return found
 
-    def insert_event(self, row: Row) -> None:
-        """Write one event, a transaction by itself.
+    def insert_event(self, head: Head, row: Row) -> Ticket | None:
+        """Write one event, a transaction by itself, after which the journal stands at `head`.
+
+        Returns:
+            What to wait for, where there is a log, when the lock is released.
 
         Raises:
             WorkbookError: as SQLite's own error translates.
 
         """
+        if self.scribe is not None:
+            return self.scribe.insert_event(head, row)
         try:
-            self.db.execute(_INSERT_EVENT, row)
+            self.db.execute(INSERT_EVENT, row)
         except apsw.Error as error:
             raise self.translate(error) from error
+        return None
 
     def defer_event(self, row: Row) -> None:
         """Have one event of the open transaction written before whatever its next statement is.
@@ -297,7 +316,9 @@ class Store:
 
         """
         try:
-            self.db.executemany(_INSERT_EVENT, self.pending)
+            self.db.executemany(INSERT_EVENT, self.pending)
+            if self.scribe is not None:
+                self.scribe.capture.wrote(self.pending)
             self.pending.clear()
         except BaseException as error:
             self.roll_back()
@@ -367,26 +388,43 @@ class Store:
         if self.transaction is not None:
             raise TransactionEntangled(path=self.path)
 
-    def writing(self) -> Transaction | Savepoint:
+    def writing(self, asked: str | None = None) -> Transaction | Savepoint:
         """Return the block in which a change is made: a transaction, or a savepoint of the one that is open.
 
+        Args:
+            asked: the class of durability that the commit is to have, if it isn't the workbook's own. Of all that is
+                asked within one transaction, the strongest counts.
+
         Raises:
+            DurabilityRefused: there is no such class here.
             TransactionEntangled, TransactionLost: as for `current`.
             WorkbookReadOnly, WorkbookClosed: nothing can be written.
 
         """
+        level = None if asked is None else self.level(asked)
         transaction = self.current()
         if transaction is not None:
+            transaction.raise_level(level)
             return Savepoint(self, transaction)
         if self.readonly:
             raise WorkbookReadOnly(path=self.path, reason="it was opened read-only")
-        return Transaction(self)
+        return Transaction(self, level)
+
+    def level(self, asked: str | None) -> Level | None:
+        """Return what a class of durability means here; None for whatever commits have anyway.
+
+        Raises:
+            DurabilityRefused: there is no such class, or it needs a replica, and there is none.
+
+        """
+        return level_of(self.path, asked, None if self.scribe is None else self.scribe.log)
 
     def close(self) -> None:
         """Close the connection; twice is once.
 
         Raises:
             TransactionEntangled: a transaction is open.
+            StorageFailed: with a log: the file could not be made complete, so it still needs the log.
 
         """
         with self.lock:
@@ -394,6 +432,8 @@ class Store:
                 return
             if self.transaction is not None:
                 raise TransactionEntangled(path=self.path)
+            scribe = self.scribe
+            standing = None if scribe is None else scribe.finish()
             self.closed = True
             self.head = None
             try:
@@ -402,12 +442,17 @@ class Store:
                 raise from_sqlite(self.path, error) from error
             finally:
                 leave(self.path)
+        if scribe is not None:
+            scribe.leave(standing)
+            if standing is None:
+                raise StorageFailed(path=self.path, reason="it could not be made complete when it was closed")
 
     def abandon(self) -> None:
         """Give the connection up without closing it: this process has inherited it by fork."""
         # Python closes what a module holds when it ends. One reference that nobody gives back outlives even that.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.db))
         self.closed = True
+        self.scribe = None
         self.head = None
         self.pending = []
         self.lock = threading.RLock()

@@ -15,12 +15,13 @@ import msgspec
 
 from torpor.base.errors import PathRefused, WorkbookDamaged
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE
+from torpor.workbook.commits import Row
 from torpor.workbook.fold import BORN, REWOUND, UNFOLDABLE, Chronicle, Folded, FoldedEntry, matches, rewound_to
 from torpor.workbook.journal import canonical, is_kind
 from torpor.workbook.lines import Lines, Rewind
 from torpor.workbook.paths import ancestors, normal_path
 from torpor.workbook.schema import strange_schema
-from torpor.workbook.store import GENESIS, Row, Store, one_view
+from torpor.workbook.store import GENESIS, Store, one_view
 
 _COLUMNS: Final = "seq, id, time, kind, version, body, span, parent, key, hash, txn"
 _ID_VERSION: Final = 7

@@ -16,7 +16,10 @@ from torpor.base.clock import Clock, SystemClock
 from torpor.base.entropy import SystemEntropy
 from torpor.base.errors import PointRefused, TransactionEntangled, WorkbookClosed
 from torpor.base.ids import AgentId, IdSource
+from torpor.workbook.attachment import refuse_attached
+from torpor.workbook.commits import FILE, Durability
 from torpor.workbook.journal import Event, Journal
+from torpor.workbook.mark import read_mark, remove_mark
 from torpor.workbook.memory import Memory
 from torpor.workbook.opening import create as create_file
 from torpor.workbook.opening import open_store
@@ -24,15 +27,10 @@ from torpor.workbook.owner import claim, moment
 from torpor.workbook.past import Branch, Past
 from torpor.workbook.paths import Volume, check_volume, normal_path, real_path
 from torpor.workbook.rest import extends, look_at, tidying
+from torpor.workbook.scribe import Scribe
 from torpor.workbook.settings import Settings
 from torpor.workbook.spend import Spend
-from torpor.workbook.store import (
-    FILE,
-    Durability,
-    Savepoint,
-    Store,
-    Transaction,
-)
+from torpor.workbook.store import Savepoint, Store, Transaction
 from torpor.workbook.streams import FileReader, FileWriter, open_reader
 from torpor.workbook.trees import MODE_DEFAULT, Bytes
 from torpor.workbook.verify import Verification, Verifier
@@ -92,9 +90,12 @@ class Workbook:
             WorkbookMissing: it isn't there and is not to be created, or its folder isn't.
             NotAWorkbook, NewerFormat, WorkbookDamaged: the file can't be used; it is left as it is.
             OlderFormat: it has to be migrated, and a reader can't.
+            NotRecovered: after a power cut, its home has to recover it first.
             FileTaken: it isn't there, and the log of one that was is in the way of a new one.
-            AgentBusy: this process is about to copy, move or remove it.
+            AgentBusy: this process is about to copy, move or remove it; or a log is to keep its commits, and another
+                program replicates it.
             WorkbookReadOnly, StorageFull, StorageFailed: the place can't be written.
+            TorporError: the log of its durability doesn't take it in.
 
         """
         name = real_path(path)
@@ -114,6 +115,13 @@ class Workbook:
                 create_file(name, ids.text(), durability=durability, clock=clock)
             store = open_store(name, readonly=False, durability=durability, clock=clock, ids=ids)
             undo.callback(store.close)
+            if read_mark(name) is not None:  # a node was killed: what its commits left to the kernel is synced now
+                store.settle()
+                remove_mark(name)
+            if durability.log is not None:
+                # Such a program's own tables and locks would have the log take snapshot after snapshot.
+                refuse_attached(name)
+                store.scribe = Scribe(store, durability.log)
             book = cls(store, durability, owner.release)
             book.volumes.staging.drop()
             undo.pop_all()
@@ -185,16 +193,21 @@ class Workbook:
         state = "closed" if self._store.closed else "read-only" if self._store.readonly else "owned"
         return f"<Workbook {self.path} ({state})>"
 
-    def transaction(self) -> Transaction | Savepoint:
+    def transaction(self, *, durability: str | None = None) -> Transaction | Savepoint:
         """Return a `with` block whose facts are committed together when it ends, or not at all if it raises.
 
         A block inside another is undone alone. Don't await inside: gather the facts first, then write them.
 
+        Args:
+            durability: "file", "heartbeat" or "replicated", where the commit is to have another class than the
+                workbook's own. Of all that is asked within one transaction, the strongest counts.
+
         Raises:
+            DurabilityRefused: the workbook can't give that class.
             TransactionEntangled: another task's transaction is open.
 
         """
-        return self._store.writing()
+        return self._store.writing(durability)
 
     def append(
         self,
@@ -204,9 +217,10 @@ class Workbook:
         span: str | None = None,
         parent: int | None = None,
         key: str | None = None,
+        durability: str | None = None,
     ) -> int:
         """Append an event and return its number; see `Journal.append`."""
-        return self.journal.append(kind, body, span=span, parent=parent, key=key)
+        return self.journal.append(kind, body, span=span, parent=parent, key=key, durability=durability)
 
     def events(
         self, after: int = 0, *, span: str | None = None, limit: int | None = None, set_aside: bool = True

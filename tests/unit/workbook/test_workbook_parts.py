@@ -28,10 +28,12 @@ class Stop(Exception):
 
 def test_the_public_names_are_these() -> None:
     assert torpor.workbook.__all__ == [
-        "FILE", "MICRO", "VOLUMES", "Booking", "Branch", "Difference", "Durability", "Embedding", "Entry", "Event",
-        "FileReader", "FileStat", "FileWriter", "Found", "Journal", "Look", "Made", "Memory", "Past", "Problem",
-        "Rest", "Settings", "Spend", "Usage", "Verification", "Volume", "Volumes", "Workbook",
-        "adopt", "at_rest", "create", "diff", "export", "fork", "is_sealed", "seal",
+        "FILE", "MICRO", "VOLUMES", "Booking", "Branch", "CommitLog", "Difference", "Durability", "Embedding", "Entry",
+        "Event", "FileReader", "FileStat", "FileWriter", "Found", "Joining", "Journal", "Lane", "Level", "Look", "Made",
+        "Memory", "Past", "Problem", "Replay", "Rest", "Settings", "Spend", "Standing", "Ticket", "Usage",
+        "Verification", "Volume", "Volumes", "Workbook",
+        "adopt", "as_it_is", "at_rest", "awaits", "create", "diff", "digest", "export", "fork", "is_sealed",
+        "put_in_stead", "seal", "snapshot",
     ]  # fmt: skip
     for name in torpor.workbook.__all__:
         assert hasattr(torpor.workbook, name)
