@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from tests.unit.ledger.kit import HASH, NOW, add, agent, becoming, bring, content, id_of, leftover, move, note, template
 
-from torpor.base.errors import AgentUnknown, InternalError, MoveConflict, MoveRefused, NameTaken
-from torpor.ledger import AgentRecord, Ledger, SqliteLedger
+from torpor.base.errors import AgentUnknown, HomeRefused, InternalError, MoveConflict, MoveRefused, NameTaken
+from torpor.ledger import AgentRecord, Changes, Ledger, Mark, SqliteLedger
+from torpor.ledger import together as in_one
 from torpor.lifecycle import EDGES, STATES, State
 
 Opener = Callable[[], Ledger]
@@ -613,6 +614,74 @@ def test_nothing_is_lost_where_many_write_at_once(opener: Opener) -> None:
         assert all(before.after == after.before for before, after in itertools.pairwise(told))
         assert ledgers[0].agent(f"agent-{number}").active == NOW + 19
     assert len(ledgers[0].leftovers()) == 80
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+def followed(ledger: Ledger, since: Mark | None = None, limit: int = 3) -> list[Changes]:
+    found, mark = [], since or Mark()
+    while changes := ledger.changes(mark, limit):
+        found.append(changes)
+        mark = changes.mark
+    return found
+
+
+def busy_life(ledger: Ledger) -> None:
+    for state in STATES:
+        bring(ledger, state, f"{state}-a", tenant="acme", parent="p", wake=None if state == "deleted" else NOW + 9)
+    for name in ("base", "other"):
+        ledger.templates.add(template(name), note(id_of(name), "template", details={"from": "ada"}))
+    ledger.templates.drop(template("other"), note(id_of("other"), "drop"))
+    ledger.note(note(id_of("active-a"), "export", why="asked"))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_a_ledger_made_of_all_changes_says_the_same(ledger: Ledger, tmp_path: Path, limit: int) -> None:
+    busy_life(ledger)
+    (tmp_path / "copy").mkdir()
+    with closing(SqliteLedger.open(tmp_path / "copy" / "ledger.db")) as copy:
+        copy.take_over(in_one(followed(ledger, limit=limit)))
+        mine, theirs = content(ledger), content(copy)
+        for told in (mine, theirs):
+            for entries in told["history"].values():
+                for entry in entries:
+                    del entry["move"]
+        assert theirs == mine
+        assert [entry.verb for entry in copy.history("other")] == ["template", "drop"]
+        with pytest.raises(NameTaken):
+            copy.templates.add(template("other"), note(id_of("other"), "template"))
+        copy.move(copy.agent("suspended-a"), becoming(copy.agent("suspended-a"), "active"), note(id_of("suspended-a")))
+
+
+def test_whoever_follows_hears_of_each_change_once_and_of_nothing_else(ledger: Ledger) -> None:
+    assert ledger.changes(Mark(), 10) is None
+    busy_life(ledger)
+    mark = followed(ledger)[-1].mark
+    assert ledger.changes(mark, 10) is None
+    ledger.touch(id_of("active-a"), NOW + 77)
+    ledger.reserve([leftover("file:a")])
+    assert ledger.changes(mark, 10) is None
+    ledger.schedule(id_of("active-a"), NOW + 5)
+    found = ledger.changes(mark, 10)
+    assert found is not None
+    assert [(record.name, record.wake, record.active) for record in found.agents] == [("active-a", NOW + 5, NOW + 77)]
+    assert found.moves == []
+    move(ledger, ledger.agent("active-a"), "suspended")
+    (again,) = followed(ledger, found.mark)
+    assert ([record.state for record in again.agents], [entry.verb for entry in again.moves]) == (
+        ["suspended"], ["suspend"],
+    )  # fmt: skip
+    assert [(name.name, name.kind) for name in again.names] == [("active-a", "agent")]
+
+
+def test_only_a_new_ledger_takes_over(ledger: Ledger, tmp_path: Path) -> None:
+    busy_life(ledger)
+    everything = in_one(followed(ledger))
+    before = content(ledger)
+    with pytest.raises(HomeRefused):
+        ledger.take_over(everything)
+    assert content(ledger) == before
 
 
 def test_closing_twice_is_once(opener: Opener) -> None:

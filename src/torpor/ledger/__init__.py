@@ -4,18 +4,36 @@
 file.
 """
 
-from torpor.ledger.seam import AgentRecord, Ledger, Leftover, MoveRecord, Note, Rung, TemplateRecord, Templates, Verb
+from torpor.ledger.seam import (
+    AgentRecord,
+    Changes,
+    Ledger,
+    Leftover,
+    Mark,
+    MoveRecord,
+    Name,
+    Note,
+    Rung,
+    TemplateRecord,
+    Templates,
+    Verb,
+    together,
+)
 from torpor.ledger.sqlite import SqliteLedger
 
 __all__ = [
     "AgentRecord",
+    "Changes",
     "Ledger",
     "Leftover",
+    "Mark",
     "MoveRecord",
+    "Name",
     "Note",
     "Rung",
     "SqliteLedger",
     "TemplateRecord",
     "Templates",
     "Verb",
+    "together",
 ]

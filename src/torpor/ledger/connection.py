@@ -66,7 +66,7 @@ class Connection:
             except (apsw.Error, UnicodeDecodeError) as error:
                 raise self._translate(error) from error
             finally:
-                self._tidy(synced)
+                self._tidy(synced=synced)
 
     def rows(self, sql: LiteralString, values: Row | dict[str, Any] = ()) -> list[Row]:
         """Return every row of a query.
@@ -81,6 +81,24 @@ class Connection:
                 return list(self._db.execute(sql, values))
             except (apsw.Error, UnicodeDecodeError) as error:
                 raise self._translate(error) from error
+
+    @contextmanager
+    def one_view(self) -> Iterator[Callable[..., apsw.Cursor]]:
+        """Let several queries see one state of the ledger; yields what executes a query.
+
+        Raises:
+            LedgerFailed, LedgerDamaged: as SQLite's own errors translate.
+
+        """
+        with self._lock:
+            self._check()
+            try:
+                self._db.execute("BEGIN")
+                yield self._db.execute
+            except (apsw.Error, UnicodeDecodeError) as error:
+                raise self._translate(error) from error
+            finally:
+                self._tidy(synced=True)
 
     def close(self) -> None:
         """Close it; twice is once."""
@@ -104,7 +122,7 @@ class Connection:
         if self._gone:
             raise LedgerFailed(path=self.path, reason=self._gone)
 
-    def _tidy(self, synced: bool) -> None:  # noqa: FBT001  (internal)
+    def _tidy(self, *, synced: bool) -> None:
         """Undo a transaction that is still open, and sync again from now on."""
         if self._gone:
             return  # in a forked child: the transaction is the parent's

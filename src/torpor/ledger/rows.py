@@ -42,6 +42,15 @@ INSERT_LEFTOVER: Final[LiteralString] = (
 )
 DELETE_LEFTOVER: Final = "DELETE FROM leftovers WHERE place = :place AND agent = :agent"
 
+CHANGED: Final = "SELECT change, id FROM changed WHERE change > ? ORDER BY change LIMIT ?"
+NAME_OF: Final = "SELECT id, name, kind FROM names WHERE id = ?"
+AGENT_OF: Final[LiteralString] = f"SELECT {AGENT_COLUMNS} FROM agents WHERE id = ?"
+TEMPLATE_OF: Final[LiteralString] = f"SELECT {TEMPLATE_COLUMNS} FROM templates WHERE id = ?"
+MOVES_SINCE: Final[LiteralString] = (
+    f"SELECT names.name, {', '.join(f'history.{name}' for name in _HISTORY)}, history.move"
+    " FROM history JOIN names ON names.id = history.agent WHERE history.move > ? ORDER BY history.move LIMIT ?"
+)
+
 _IDENTITY: Final = ("id", "name", "tenant", "template", "parent", "parent_seq", "created")
 _STATE: Final[tuple[LiteralString, ...]] = tuple(name for name in _AGENT if name not in _IDENTITY)
 _CLEARED: Final = {
@@ -82,7 +91,7 @@ def history_row(note: Note, before: str | None, after: str | None, epoch: int | 
 
     """
     return {
-        **msgspec.structs.asdict(note),
+        **{name: getattr(note, name) for name in _names(Note)},
         "who": clean(note.who),
         "why": clean(note.why),
         "details": clean(json.dumps(note.details, ensure_ascii=False, allow_nan=False)),

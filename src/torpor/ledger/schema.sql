@@ -109,6 +109,27 @@ CREATE TRIGGER history_is_final BEFORE UPDATE ON history
 CREATE TRIGGER history_is_kept BEFORE DELETE ON history
   BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
 
+-- Which agents and templates have changed, each with the number of its newest change: for replicas, which ask for
+-- whatever is newer than what they have. An activity alone is no change.
+CREATE TABLE changed (
+  change INTEGER PRIMARY KEY,
+  id     TEXT NOT NULL UNIQUE REFERENCES names (id)
+) STRICT;
+
+CREATE TRIGGER a_new_agent_is_a_change AFTER INSERT ON agents
+  BEGIN INSERT OR REPLACE INTO changed (change, id)
+        VALUES ((SELECT coalesce(max(change), 0) + 1 FROM changed), NEW.id); END;
+CREATE TRIGGER a_move_is_a_change
+  AFTER UPDATE OF state, epoch, wake, suspend_after_s, freeze_after_s, file, cold, archive, digest, bytes, seq, head ON agents
+  BEGIN INSERT OR REPLACE INTO changed (change, id)
+        VALUES ((SELECT coalesce(max(change), 0) + 1 FROM changed), NEW.id); END;
+CREATE TRIGGER a_new_template_is_a_change AFTER INSERT ON templates
+  BEGIN INSERT OR REPLACE INTO changed (change, id)
+        VALUES ((SELECT coalesce(max(change), 0) + 1 FROM changed), NEW.id); END;
+CREATE TRIGGER a_dropped_template_is_a_change AFTER DELETE ON templates
+  BEGIN INSERT OR REPLACE INTO changed (change, id)
+        VALUES ((SELECT coalesce(max(change), 0) + 1 FROM changed), OLD.id); END;
+
 CREATE TABLE leftovers (
   place TEXT NOT NULL CHECK (place <> ''),
   agent TEXT NOT NULL,

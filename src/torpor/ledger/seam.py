@@ -47,6 +47,7 @@ Verb = Literal[
     "export",
     "template",
     "drop",
+    "restore",
 ]
 """What was done. `forked` is the parent's side of a fork; `drop` removes a template."""
 
@@ -159,6 +160,61 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     """The live path, relative to the home, whose claim guards it."""
     since: int
     """When it was named here; µs since 1970 UTC."""
+
+
+class Name(msgspec.Struct, frozen=True):
+    """A name that was given away."""
+
+    id: str
+    name: str
+    kind: Literal["agent", "template"]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a replica has followed a ledger."""
+
+    change: int = 0
+    move: int = 0
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is new in a ledger since a mark: whole records, so that a later one replaces an earlier one."""
+
+    mark: Mark
+    """How far this goes: where to ask from next time."""
+    names: list[Name] = msgspec.field(default_factory=list)
+    """Of all that is in the lists below, and of templates that were dropped."""
+    agents: list[AgentRecord] = msgspec.field(default_factory=list)
+    templates: list[TemplateRecord] = msgspec.field(default_factory=list)
+    dropped: list[str] = msgspec.field(default_factory=list)
+    """The ids of templates that there are no more."""
+    moves: list[MoveRecord] = msgspec.field(default_factory=list)
+    """Entries of the history, oldest first."""
+
+
+def together(changes: Iterable[Changes]) -> Changes:
+    """Return what several changes are in one, given in the order in which they were asked for."""
+    mark = Mark()
+    names: dict[str, Name] = {}
+    agents: dict[str, AgentRecord] = {}
+    templates: dict[str, TemplateRecord] = {}
+    moves: dict[int, MoveRecord] = {}
+    for each in changes:
+        mark = each.mark
+        names.update({name.id: name for name in each.names})
+        agents.update({agent.id: agent for agent in each.agents})
+        templates.update({template.id: template for template in each.templates})
+        for one in each.dropped:
+            templates.pop(one, None)
+        moves.update({move.move: move for move in each.moves})
+    return Changes(
+        mark=mark,
+        names=list(names.values()),
+        agents=list(agents.values()),
+        templates=list(templates.values()),
+        dropped=[name.id for name in names.values() if name.kind == "template" and name.id not in templates],
+        moves=[moves[number] for number in sorted(moves)],
+    )
 
 
 class Rung(msgspec.Struct, frozen=True):
@@ -373,6 +429,30 @@ class Ledger(Protocol):
         """Yield the agents that were to wake by `now` (µs since 1970 UTC), the longest overdue first.
 
         They come a page at a time, so they may be moved and scheduled anew meanwhile.
+        """
+        ...
+
+    def changes(self, since: Mark, limit: int) -> Changes | None:
+        """Return what has changed since a mark, the oldest first; None where nothing has.
+
+        Activities alone are no changes, and neither are leftovers.
+
+        Args:
+            since: where to begin.
+            limit: at most so many records, and as many entries of the history.
+
+        """
+        ...
+
+    def take_over(self, changes: Changes) -> None:
+        """Fill a new ledger with what another one knew.
+
+        Args:
+            changes: all of it, as it was last; agents may be in any state.
+
+        Raises:
+            HomeRefused: this ledger knows somebody already.
+
         """
         ...
 

@@ -9,11 +9,21 @@ from typing import Final, LiteralString, Self
 import apsw
 import msgspec
 
-from torpor.base.errors import AgentUnknown, InternalError, MoveConflict, NameTaken
+from torpor.base.errors import AgentUnknown, HomeRefused, InternalError, MoveConflict, NameTaken
 from torpor.ledger import rows
 from torpor.ledger.connection import Connection, Row
 from torpor.ledger.opening import connect
-from torpor.ledger.seam import AgentRecord, Leftover, MoveRecord, Note, Rung, TemplateRecord
+from torpor.ledger.seam import (
+    AgentRecord,
+    Changes,
+    Leftover,
+    Mark,
+    MoveRecord,
+    Name,
+    Note,
+    Rung,
+    TemplateRecord,
+)
 from torpor.lifecycle import STATES, State, check_move
 
 PAGE: Final = 500
@@ -186,6 +196,42 @@ class SqliteLedger:
             " ORDER BY wake, agent LIMIT ?"
         )
         return map(rows.read_agent, _pages(self._connection, sql, (now,), (-(2**63), 0)))
+
+    def changes(self, since: Mark, limit: int) -> Changes | None:
+        """Return what has changed since a mark; see `seam.Ledger`."""
+        with self._connection.one_view() as read:
+            changed = list(read(rows.CHANGED, (since.change, limit)))
+            moves = [rows.read_move(row[0], row[1:]) for row in read(rows.MOVES_SINCE, (since.move, limit))]
+            if not changed and not moves:
+                return None
+            named = [change[1] for change in changed]
+            agents = [rows.read_agent(row) for one in named for row in read(rows.AGENT_OF, (one,))]
+            templates = [rows.read_template(row) for one in named for row in read(rows.TEMPLATE_OF, (one,))]
+            wanted = dict.fromkeys([*named, *(move.agent for move in moves)])
+            names = [Name(*row) for one in wanted for row in read(rows.NAME_OF, (one,))]
+        there = {agent.id for agent in agents} | {template.id for template in templates}
+        return Changes(
+            mark=Mark(changed[-1][0] if changed else since.change, moves[-1].move if moves else since.move),
+            names=names,
+            agents=agents,
+            templates=templates,
+            dropped=[one for one in named if one not in there],
+            moves=moves,
+        )
+
+    def take_over(self, changes: Changes) -> None:
+        """Fill a new ledger with what another one knew; see `seam.Ledger`."""
+        with self._connection.transaction() as execute:
+            if list(execute("SELECT 1 FROM names LIMIT 1")):
+                raise HomeRefused(path=os.path.dirname(self.path), reason="it has agents of its own")
+            for name in changes.names:
+                execute(rows.INSERT_NAME, {**msgspec.structs.asdict(name), "fold": rows.fold(name.name)})
+            for agent in changes.agents:
+                execute(rows.INSERT_AGENT, rows.agent_row(agent))
+            for template in changes.templates:
+                execute(rows.INSERT_TEMPLATE, rows.agent_row(template))
+            for move in changes.moves:
+                execute(rows.INSERT_HISTORY, rows.history_row(move, move.before, move.after, move.epoch))
 
     def reserve(self, leftovers: Iterable[Leftover]) -> None:
         """Name what is about to be made; see `seam.Ledger`."""

@@ -14,13 +14,13 @@ from tests.hazards.kit import ROOT, in_child
 from tests.unit.ledger.kit import NOW, add, agent, bring, content, id_of, leftover, move, note, template
 
 from torpor.base.errors import LedgerFailed
-from torpor.ledger import SqliteLedger
+from torpor.ledger import Changes, Mark, SqliteLedger
 
 MOVER = """
 import sys
 from tests.unit.ledger.kit import leftover, move
 from torpor.base.errors import MoveConflict
-from torpor.ledger import SqliteLedger
+from torpor.ledger import Changes, Mark, SqliteLedger
 ledger = SqliteLedger.open(sys.argv[1])
 print("ready", flush=True)
 for line in sys.stdin:
@@ -40,7 +40,7 @@ ledger.close()
 HOLDER = """
 import os, signal, sys
 from tests.unit.ledger.kit import add, agent
-from torpor.ledger import SqliteLedger
+from torpor.ledger import Changes, Mark, SqliteLedger
 ledger = SqliteLedger.open(sys.argv[1])
 add(ledger, agent("before"))
 with ledger._connection.transaction() as execute:
@@ -138,6 +138,8 @@ USES: dict[str, Callable[[SqliteLedger], object]] = {
     "schedule": lambda ledger: ledger.schedule(id_of("ada"), NOW),
     "ladder": lambda ledger: list(ledger.ladder()),
     "due": lambda ledger: list(ledger.due(NOW)),
+    "changes": lambda ledger: ledger.changes(Mark(), 10),
+    "take_over": lambda ledger: ledger.take_over(Changes(mark=Mark())),
     "reserve": lambda ledger: ledger.reserve([leftover("file:child")]),
     "leftovers": lambda ledger: ledger.leftovers(),
     "release": lambda ledger: ledger.release([leftover("file:a")]),

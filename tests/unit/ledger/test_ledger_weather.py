@@ -62,7 +62,7 @@ def test_a_change_that_the_disk_refuses_is_undone_and_can_be_made_later(
     with closing(filled(path)) as ledger:
         before = content(ledger)
         struck = 0
-        for nth in range(1, 30):
+        for nth in range(1, 60):
             disk.set(Fault("write", nth, error, lasting=True))
             try:
                 CHANGES[change](ledger)
