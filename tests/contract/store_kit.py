@@ -7,16 +7,20 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.request import Request, urlopen
 
 import obstore
 from moto.server import ThreadedMotoServer
+from obstore.store import LocalStore, ObjectStore
 
-from torpor.home.stores import Options, Stores, Wanted, archive_key, cold_key
+from torpor.stores.folders import FolderShelf
+from torpor.stores.shelves import FarShelf
+from torpor.stores.stores import Options, Stores, Wanted, archive_key, cold_key
 from torpor.testing.chance import Seeded
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +40,25 @@ def serving_s3() -> Iterator[str]:
     log.setLevel(logging.ERROR)  # otherwise a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    one_at_a_time(server)
     try:
         host, port = server.get_host_and_port()
         yield f"http://{host}:{port}"
     finally:
         server.stop()
         log.setLevel(level)
+
+
+def one_at_a_time(server: ThreadedMotoServer) -> None:
+    """Let a server do one thing at a time: this one looks for an object, and then puts one, in two steps."""
+    http: Any = server._server
+    app, turn = http.app, Lock()
+
+    def alone(environ: Any, start: Any) -> Any:
+        with turn, closing(app(environ, start)) as answer:
+            return list(answer)
+
+    http.app = alone
 
 
 def speaking_to(address: str, **more: Any) -> Options:
@@ -71,7 +88,14 @@ class Lab:
         self.options = options
         self.stores = Stores(str(home), options)
         self.store = self.stores.open(url)
-        self.raw = self.store._shelf._connect
+        self._shelf = self.store._shelf
+
+    def raw(self) -> ObjectStore:
+        """Return the store as obstore sees it."""
+        if isinstance(self._shelf, FolderShelf):
+            return LocalStore(self._shelf.folder)
+        assert isinstance(self._shelf, FarShelf)
+        return self._shelf._connect()
 
     def read(self, key: str) -> bytes:
         return bytes(obstore.get(self.raw(), key).bytes())

@@ -38,10 +38,10 @@ from torpor.base.errors import (
     WorkbookMissing,
 )
 from torpor.base.limits import MIB
-from torpor.home.copies import Step
-from torpor.home.pieces import PIECE
-from torpor.home.shelves import PART, RANGE
-from torpor.home.stores import Options, Store, Stores, archive_key, cold_key
+from torpor.stores.copies import Step
+from torpor.stores.pieces import PIECE
+from torpor.stores.shelves import PART, RANGE
+from torpor.stores.stores import Options, Store, Stores, archive_key, cold_key
 from torpor.testing.chance import Seeded
 from torpor.testing.faults import fail_at, record
 
@@ -429,7 +429,7 @@ def test_a_get_that_fails_at_its_end_leaves_nothing(store: Store, source: Path, 
 PEAK = """
 import json, re, sys
 import msgspec
-from torpor.home.stores import Options, Wanted, open_store
+from torpor.stores.stores import Options, Wanted, open_store
 home, url, options, small, large = sys.argv[1:]
 store = open_store(url, home, options=msgspec.json.decode(options, type=Options))
 def round_trip(source):
@@ -466,7 +466,7 @@ def test_a_large_agent_takes_no_more_memory_than_some_pieces(
 FORK = """
 import os, signal, sys
 from torpor.base.errors import StoreUnreachable
-from torpor.home.stores import open_store
+from torpor.stores.stores import open_store
 store = open_store("memory://forked", sys.argv[1])
 def in_child():
     child = os.fork()

@@ -32,8 +32,8 @@ from torpor.base.errors import (
     StoreUnreachable,
 )
 from torpor.base.limits import MIB
-from torpor.home.shelves import PART, RANGE
-from torpor.home.stores import Store, open_store
+from torpor.stores.shelves import PART, RANGE
+from torpor.stores.stores import Store, open_store
 from torpor.testing.chance import Seeded
 
 

@@ -23,8 +23,8 @@ from torpor.base.errors import (
     CopyMissing,
     StoreUnreachable,
 )
-from torpor.home.shelves import PART
-from torpor.home.stores import open_store
+from torpor.stores.shelves import PART
+from torpor.stores.stores import open_store
 from torpor.testing.chance import Seeded
 from torpor.testing.crash import NEVER, crash_script
 
@@ -99,7 +99,7 @@ def test_a_file_where_a_folder_is_due_is_said(tmp_path: Path, source: Path) -> N
 
 PUT_AND_DIE = """
 import os, signal, sys
-from torpor.home.stores import open_store
+from torpor.stores.stores import open_store
 def die(step):
     if step.stage == sys.argv[4] and step.done >= step.total // 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_an_empty_folder_of_an_agent_doesnt_stay(tmp_path: Path, source: Path) -
 
 CYCLE = """
 import sys
-from torpor.home.stores import Wanted, open_store
+from torpor.stores.stores import Wanted, open_store
 home, key, source, target, digest, size = sys.argv[1:]
 store = open_store("cold", home)
 store.put(key, source, name="ada")

@@ -15,7 +15,7 @@ import pytest
 from tests.contract.store_kit import COLD, ENV, KEYS, content_of, files, wanted
 from tests.hazards.kit import told_by
 
-from torpor.home.stores import open_store
+from torpor.stores.stores import open_store
 from torpor.testing.chance import Seeded
 
 FILL = """
@@ -23,8 +23,8 @@ import json, os, sys
 from pathlib import Path
 from tests.hazards.small_disk import limit_files, make_room
 from torpor.base.errors import StorageFull
-from torpor.home.copies import copy_file, digest_of, verified_copy
-from torpor.home.stores import Wanted, open_store
+from torpor.stores.copies import copy_file, digest_of, verified_copy
+from torpor.stores.stores import Wanted, open_store
 small, large, room, limit = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 def files(folder):
     return sorted(os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
@@ -100,7 +100,7 @@ def test_a_limit_on_the_size_of_files_takes_nothing_and_loses_nothing(tmp_path: 
 CYCLE = """
 import json, sys
 from torpor.base.errors import StorageFailed, StoreUnreachable
-from torpor.home.stores import Wanted, open_store
+from torpor.stores.stores import Wanted, open_store
 home, key, source, digest, size = sys.argv[1:]
 wanted = Wanted(name="ada", digest=digest, size=int(size))
 store = open_store("cold", home)
@@ -143,7 +143,7 @@ def test_a_sync_that_fails_is_said_and_the_next_try_goes_well(tmp_path: Path, sm
 
 PUT = """
 import sys
-from torpor.home.stores import open_store
+from torpor.stores.stores import open_store
 open_store("cold", sys.argv[1]).put(sys.argv[2], sys.argv[3], name="ada")
 """
 

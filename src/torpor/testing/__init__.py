@@ -1,7 +1,9 @@
 """The fault kit and what tests of durable code need beside it; nothing in service imports it.
 
 `faults` listens at the fault points, `crash` kills child processes there, `power` cuts the power, `disk` breaks the
-disk, `chance` makes choices that can be repeated, and `portrait` says whether two workbooks hold the same.
+disk, `chance` makes choices that can be repeated, and `portrait` says whether two workbooks hold the same. `logdisk`,
+which tapes or breaks the disk of the heartbeat, is imported by its own name, as it needs that room; likewise `proxy`,
+which stands before a server and does harm, as it needs the library's own HTTP.
 """
 
 import warnings

@@ -94,7 +94,10 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class FolderSynced:
-    """The names were made certain."""
+    """The names in a folder were made certain."""
+
+    folder: str | None = None
+    """Which one, where the tape is of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ Op = Made | Renamed | Removed | Wrote | Shortened | Synced | FolderSynced | Ackn
 
 @dataclass
 class Tape:
-    """What was done to the files of one folder, in order."""
+    """What was done to the files of one folder, in order. A subclass may tape a tree of folders."""
 
     ops: list[Op] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
@@ -130,7 +133,7 @@ class Tape:
     _files: int = 0
 
     @classmethod
-    def of(cls, image: Image) -> Tape:
+    def of(cls, image: Image) -> Self:
         """Return a tape that begins on the disk of `image`, to cut the power a second time."""
         tape = cls()
         for name, content in image.files.items():
@@ -149,9 +152,20 @@ class Tape:
         """Mark that transaction `number` of the workload was acknowledged."""
         self.ops.append(Acknowledged(number))
 
+    def name_of(self, path: str) -> str | None:
+        """Return what a file is called here; None where it isn't taped."""
+        return Path(path).name
+
+    def synced_folder(self, path: str) -> None:
+        """Note that the names in a folder were made certain."""
+        if self.name_of(path) is not None:
+            self.ops.append(FolderSynced())
+
     def opened(self, path: str) -> int:
         """Return the file that `path` leads to, which is new, known, or older than the tape."""
-        name = Path(path).name
+        name = self.name_of(path)
+        if name is None:
+            raise InternalError(promise=f"{path} is taped")
         if name not in self.names:
             self._files += 1
             self.names[name] = self._files
@@ -160,12 +174,15 @@ class Tape:
 
     def removed(self, path: str) -> None:
         """Note that a name went."""
-        if self.names.pop(Path(path).name, None) is not None:
-            self.ops.append(Removed(Path(path).name))
+        name = self.name_of(path)
+        if name is not None and self.names.pop(name, None) is not None:
+            self.ops.append(Removed(name))
 
     def renamed(self, path: str, target: str) -> None:
         """Note that a file got another name."""
-        name, new = Path(path).name, Path(target).name
+        name, new = self.name_of(path), self.name_of(target)
+        if name is None or new is None:
+            return
         if name not in self.names:
             raise InternalError(promise=f"the tape saw how {name} came to be")
         file = self.names[new] = self.names.pop(name)
@@ -176,8 +193,9 @@ class _PowerFile(apsw.VFSFile):  # type: ignore[misc,unused-ignore]  # apsw's st
     """One open file, recorded."""
 
     def __init__(self, tape: Tape, path: str, name: Any, flags: list[int]) -> None:
-        super().__init__("", name, flags)
+        super().__init__("unix", name, flags)
         self._tape = tape
+        self._folder = os.path.dirname(path)
         self._file = tape.opened(path)
         kinds = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
         self._first = bool(flags[0] & kinds) and bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
@@ -195,7 +213,7 @@ class _PowerFile(apsw.VFSFile):  # type: ignore[misc,unused-ignore]  # apsw's st
         self._tape.ops.append(Synced(self._file))
         if self._first:
             self._first = False
-            self._tape.ops.append(FolderSynced())
+            self._tape.synced_folder(self._folder)
 
 
 class PowerVFS(apsw.VFS):  # type: ignore[misc,unused-ignore]  # as above
@@ -213,12 +231,13 @@ class PowerVFS(apsw.VFS):  # type: ignore[misc,unused-ignore]  # as above
     def __init__(self, name: str, tape: Tape) -> None:
         self.name = name
         self.tape = tape
-        super().__init__(name, "")
+        super().__init__(name, "unix")
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802  (apsw's name)
         """Open a file, recorded unless it is a temporary one."""
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        if path is None:  # a temporary file of SQLite's own, which nobody looks for after a cut
+        # A temporary file of SQLite's own, or what isn't taped: nobody looks for it after a cut.
+        if path is None or self.tape.name_of(path) is None:
             return super().xOpen(name, flags)
         return _PowerFile(self.tape, path, name, flags)
 
@@ -227,7 +246,7 @@ class PowerVFS(apsw.VFS):  # type: ignore[misc,unused-ignore]  # as above
         super().xDelete(name, sync)
         self.tape.removed(name)
         if sync:
-            self.tape.ops.append(FolderSynced())
+            self.tape.synced_folder(os.path.dirname(name))
 
     def __enter__(self) -> Self:
         self._calls = _recorded_calls(self.tape)
@@ -255,7 +274,10 @@ def _recorded_calls(tape: Tape) -> Iterator[None]:
     def fsync(descriptor: int) -> None:
         real["fsync"](descriptor)
         where = os.readlink(f"/proc/self/fd/{descriptor}")
-        tape.ops.append(FolderSynced() if Path(where).is_dir() else Synced(tape.opened(where)))
+        if Path(where).is_dir():
+            tape.synced_folder(where)
+        elif tape.name_of(where) is not None:
+            tape.ops.append(Synced(tape.opened(where)))
 
     fakes: dict[str, Callable[..., None]] = {
         "rename": rename, "replace": rename, "unlink": unlink, "remove": unlink, "fsync": fsync,
@@ -294,6 +316,7 @@ class Image:
     def lay_out(self, folder: Path) -> None:
         """Write the files into an empty folder."""
         for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
 
@@ -324,9 +347,10 @@ class _Disk:
                         _apply(content, loose)
                 self.loose = [loose for loose in self.loose if loose.file != op.file]
             case FolderSynced():
-                for change in self.loose_names:
+                certain = [op.folder in (None, _folder_of(change)) for change in self.loose_names]
+                for change in itertools.compress(self.loose_names, certain):
                     _change(self.names, change)
-                self.loose_names = []
+                self.loose_names = [*itertools.compress(self.loose_names, (not sure for sure in certain))]
             case Acknowledged():
                 self.acknowledged = op.number
             case Begun():
@@ -462,6 +486,10 @@ def _change(names: dict[str, int], op: NameOp) -> None:
             if names.get(op.name) == op.file:
                 del names[op.name]
             names[op.target] = op.file
+
+
+def _folder_of(op: NameOp) -> str:
+    return os.path.dirname(op.target if isinstance(op, Renamed) else op.name)
 
 
 def _digest(image: Image) -> bytes:

@@ -14,7 +14,7 @@ from typing import IO, Final, cast
 import zstandard
 
 from torpor.base.limits import MIB
-from torpor.home.copies import said_of
+from torpor.stores.copies import said_of
 
 Pieces = Generator[bytes | memoryview, None, None]
 

@@ -20,33 +20,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 import zstandard
 
 from torpor.base import faults
 from torpor.base.errors import CopyDamaged, CopyMissing, StorageFailed, StoreRefused, TorporError
-from torpor.home.copies import Told, Watch, digest_in, digest_of, reading, said_of, telling, write_all, writing
-from torpor.home.pieces import Pieces, ahead, compressed, decompressed, pieces_of
-from torpor.home.shelves import FolderShelf, Kind, Options, Shelf, bucket_shelf, memory_shelf
+from torpor.stores.addresses import is_key, shelf_of
+from torpor.stores.copies import Told, Watch, digest_in, digest_of, reading, said_of, telling, write_all, writing
+from torpor.stores.folders import FolderShelf
+from torpor.stores.pieces import Pieces, ahead, compressed, decompressed, pieces_of
+from torpor.stores.shelves import Kind, Options, Shelf
 
 __all__ = ["Options", "Put", "Store", "Stores", "Wanted", "archive_key", "cold_key", "open_store"]
 
-URL_MAX: Final = 1_000
-"""Characters of a store's URL."""
-
 _COMPRESSED: Final = ".zst"
-_PART: Final = r"[0-9A-Za-z_-][0-9A-Za-z._-]*"
-_KEY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_MEMORY: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 _DEFAULTS: Final = Options()
 
 
@@ -259,7 +251,7 @@ class Store:
         return CopyDamaged(name=wanted.name, place=self.place(key), reason=reason)
 
     def _check(self, key: str) -> None:
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise StoreRefused(url=self.place(key), reason="what follows # is no key of a copy")
 
 
@@ -299,7 +291,7 @@ class Stores:
 
         """
         url, mark, key = place.rpartition("#")
-        if not mark or not _KEY.fullmatch(key):
+        if not mark or not is_key(key):
             raise StoreRefused(url=place, reason="it is not the place of a copy")
         return self.open(url), key
 
@@ -326,49 +318,7 @@ def open_store(url: str, home: str, *, options: Options = _DEFAULTS) -> Store:
         StoreRefused: it means none.
 
     """
-    if not url or len(url) > URL_MAX:
-        raise StoreRefused(url=url[:URL_MAX], reason=f"it is empty, or has more than {URL_MAX} characters")
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise StoreRefused(url=url, reason=str(error)) from error
-    if parts.username is not None or parts.password is not None:
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        raise StoreRefused(url=bare, reason="it holds a name or a password; give keys in the environment")
-    if "#" in url or "?" in url or not url.isprintable():
-        raise StoreRefused(url=url, reason="it has a character that no store's address has: #, ? or an invisible one")
-    return Store(_shelf(url, parts, home, options))
-
-
-def _shelf(url: str, parts: SplitResult, home: str, options: Options) -> Shelf:
-    match parts.scheme:
-        case "":
-            return _folder(url, home)
-        case "file":
-            if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-                raise StoreRefused(url=url, reason="a file:// address has three slashes and a whole path")
-            return _folder(unquote(parts.path, errors="surrogateescape"), home)
-        case "s3":
-            prefix = parts.path.strip("/")
-            if not _BUCKET.fullmatch(parts.netloc):
-                raise StoreRefused(url=url, reason="it doesn't name a bucket")
-            if prefix and not _KEY.fullmatch(prefix):
-                raise StoreRefused(url=url, reason="its folder has more than letters, digits, '.', '_' and '-'")
-            return bucket_shelf(f"s3://{parts.netloc}/{prefix}".rstrip("/"), parts.netloc, prefix, options)
-        case "memory":
-            if not _MEMORY.fullmatch(parts.netloc) or parts.path.strip("/"):
-                raise StoreRefused(url=url, reason="a memory:// address has a name of letters and digits")
-            return memory_shelf(f"memory://{parts.netloc}", parts.netloc)
-        case scheme:
-            raise StoreRefused(url=url, reason=f"nothing here speaks {scheme}://")
-
-
-def _folder(path: str, home: str) -> Shelf:
-    folder = path.rstrip("/")
-    if folder.startswith("/"):
-        if any(part in ("", ".", "..") or not part.isprintable() for part in folder[1:].split("/")):
-            raise StoreRefused(url=path, reason="a part of its path is empty, '.' or '..', or can't be seen")
-        return FolderShelf(Path(folder).as_uri(), folder, own=False)
-    if not re.fullmatch(_PART, folder):
-        raise StoreRefused(url=path, reason="a folder of the home has one plain name")
-    return FolderShelf(folder, os.path.join(home, folder), own=True)
+    shelf = shelf_of(url, home, options)
+    if shelf.kind in ("gs", "az"):
+        raise StoreRefused(url=url, reason=f"agents are not kept in {shelf.kind}://")
+    return Store(shelf)
