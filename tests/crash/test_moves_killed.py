@@ -35,7 +35,7 @@ from torpor.workbook import Workbook
 
 MEMORY: Final = "/dev/shm"  # noqa: S108  (the tests make a folder of their own in it)
 
-ROOMS: Final = ("move.", "wake.", "clone.", "copy.", "store.", "ledger.", "recovery.")
+ROOMS: Final = ("move.", "wake.", "clone.", "copy.", "store.", "ledger.", "recovery.removed")
 """The points that every move is killed at, each time that it reaches them; at others only the first time."""
 
 

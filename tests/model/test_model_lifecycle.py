@@ -339,6 +339,7 @@ class Lives(RuleBasedStateMachine):
                     wanted.add(template.file)
                 root = self.folder / "home"
                 found = {path.relative_to(root).as_posix() for path in root.rglob("*")}
+                found = {name for name in found if name.partition("/")[0] != "heartbeat"}
                 empty = {name for name in found - wanted if (root / name).is_dir() and not any((root / name).iterdir())}
                 return sorted(found - wanted - empty), len(list(home.ledger.leftovers()))
 

@@ -1,0 +1,180 @@
+"""A home with a heartbeat and a replica is killed with SIGKILL at every fault point of a commit's way, under load.
+
+The oracle is what the workload has said: what was begun, what was acknowledged, what was acknowledged as replicated.
+Each session begins with a look at what the deaths before it have left: nothing acknowledged is missing, nothing is
+there that was never begun, every workbook verifies, the replica gives each agent as it lives; and, before the home is
+even opened, the replica has all that was acknowledged as replicated. Between sessions the power is cut now and then:
+what was never synced goes.
+
+Children are forked from a process that has never used a store over the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.crash import beating_workload
+from tests.crash.beating_workload import cut_power
+from tests.crash.tags import TAGS
+
+from torpor.base import faults
+from torpor.testing import Seeded
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  (the tests make a folder of their own in it)
+
+FAMILIES: Final = (
+    "append", "transaction", "record", "settle", "leave", "replay", "snapshot", "heartbeat", "keeper", "replica",
+    "object",
+)  # fmt: skip
+ALSO: Final = {"recovery.applied", "recovery.indexed"}
+
+SELDOM: Final = {
+    "heartbeat.opening": 1, "recovery.applied": 1, "recovery.indexed": 1, "replica.claiming": 1, "replica.claimed": 1,
+    "replay.finishing": 1, "replay.finished": 1, "replay.applied": 2, "replay.applying": 3,
+    "replica.merged": 1, "replica.based": 1,
+    "replica.floored": 1, "replica.sweeping": 2, "replica.manifested": 1, "replica.snapshot": 2, "heartbeat.rolling": 2,
+    "heartbeat.rolled": 2, "heartbeat.releasing": 2, "heartbeat.released": 2, "record.marked": 3, "record.broken": 2,
+    "leave.closed": 3, "settle.done": 2, "keeper.joined": 3,
+}  # fmt: skip
+"""The latest reaching of a point that a child is killed at; 12 for the others."""
+
+IN_COMPANY: Final = {"record.broken", "snapshot.copied", "keeper.copied", "keeper.snapped"}
+"""Points that sessions of one agent alone don't pass: they change no schema, so they need no snapshot."""
+
+
+class Zygote:
+    """The process that forks the children."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join((str(Path(faults.__file__).parents[2]), str(Path(__file__).parents[2])))
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(beating_workload.__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    def run(self, folder: Path, number: int, point: str = "", nth: int = 0, *, lone: bool = False) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"folder": str(folder), "number": number, "point": point, "nth": nth, "lone": lone}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    found = Zygote()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory where there is one: a kill loses nothing that was written, synced or not."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY) as found:
+        yield Path(found)
+
+
+class Deaths:
+    """Session after session on one home, and a new home now and then.
+
+    Args:
+        zygote: forks them.
+        folder: for the homes.
+        seed: of the chance.
+
+    """
+
+    def __init__(self, zygote: Zygote, folder: Path, seed: int) -> None:
+        self.zygote = zygote
+        self.folder = folder
+        self.chance = Seeded(seed)
+        self.session = 0
+        self.home = folder / "0"
+        self.killed: Counter[str] = Counter()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new home."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home = self.folder / str(self.session)
+        self.home.mkdir()
+
+    def die(self, point: str, nth: int, *, lone: bool) -> bool:
+        """Let a session die; returns whether it got there. Where it worked alone, the power is cut besides."""
+        self.session += 1
+        ended = self.zygote.run(self.home, self.session, point, nth, lone=lone)
+        assert ended["code"] in (0, -signal.SIGKILL), f"session {self.session}, {point} {nth}: {ended['said']}"
+        if ended["code"] == 0:
+            return False
+        self.killed[point] += 1
+        if lone:
+            cut_power(self.home / "home")
+            (self.home / "expected").write_text(TAGS[point])
+        return True
+
+    def end(self) -> None:
+        """Insist that a session which nobody kills finds everything right, and leaves everything right."""
+        self.session += 1
+        ended = self.zygote.run(self.home, self.session)
+        assert ended["code"] == 0, ended["said"]
+
+    def die_often(self, count: int, each: int) -> None:
+        """Have sessions die until there were `count` deaths; a new home after `each`."""
+        points = sorted(TAGS)
+        turn = 0
+        while self.killed.total() < count:
+            point = points[turn % len(points)]
+            turn += 1
+            nth = 2 * (1 + self.chance.below(SELDOM.get(point, 12)))
+            died = False
+            while nth > 1 and not died:
+                nth //= 2
+                if point.startswith(("replay", "recovery")):  # something must be lacking
+                    self.die("record.acknowledged", 2 + self.chance.below(6), lone=True)
+                died = self.die(point, nth, lone=point not in IN_COMPANY and self.chance.below(2) == 0)
+            if turn % each == 0:
+                self.end()
+                self.begin()
+        self.end()
+
+
+def test_every_point_on_the_way_of_a_commit_is_tagged() -> None:
+    points = {point for point in faults.POINTS if point.partition(".")[0] in FAMILIES} | ALSO
+    assert points == set(TAGS)
+
+
+def test_kills_at_every_point_lose_nothing_acknowledged(zygote: Zygote, folder: Path) -> None:
+    deaths = Deaths(zygote, folder, seed=1)
+    deaths.die_often(150, each=25)
+    unreached = set(TAGS) - set(deaths.killed)
+    assert not unreached
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(36_000)
+def test_ten_thousand_kills_lose_nothing_acknowledged(zygote: Zygote, folder: Path) -> None:
+    deaths = Deaths(zygote, folder, seed=2)
+    deaths.die_often(10_000, each=60)
+    assert min(deaths.killed[point] for point in TAGS) > 10
