@@ -5,20 +5,23 @@ one; whatever it may leave behind is named in the ledger before it is made. So a
 whenever the process is killed, and the next start clears the rest away.
 """
 
-from torpor.home.copies import Step, Watch
-from torpor.home.home import Home
-from torpor.home.results import Exported, Failed, Moved, Passed, Rewound, Ticked, Woken
-from torpor.home.stores import Options
+from torpor.home.home import Home, restore_all
+from torpor.home.results import Came, Exported, Failed, Moved, Passed, Rebuilt, Returned, Rewound, Ticked, Woken
 from torpor.home.templates import Templates
 from torpor.home.ticker import keep_ticking
+from torpor.stores.copies import Step, Watch
+from torpor.stores.stores import Options
 
 __all__ = [
+    "Came",
     "Exported",
     "Failed",
     "Home",
     "Moved",
     "Options",
     "Passed",
+    "Rebuilt",
+    "Returned",
     "Rewound",
     "Step",
     "Templates",
@@ -26,4 +29,5 @@ __all__ = [
     "Watch",
     "Woken",
     "keep_ticking",
+    "restore_all",
 ]

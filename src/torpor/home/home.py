@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from torpor.base.clock import Clock, SystemClock
 from torpor.base.entropy import SystemEntropy
 from torpor.base.errors import HomeRefused
 from torpor.base.ids import IdSource
 from torpor.home import branches, making, moves, travel, wake
-from torpor.home.copies import Watch
+from torpor.home.beating import begin, check_durability
 from torpor.home.leftovers import recover
-from torpor.home.results import Exported, Moved, Rewound, Ticked, Woken
+from torpor.home.results import Exported, Moved, Rebuilt, Returned, Rewound, Ticked, Woken
 from torpor.home.site import AGENTS, LEDGER, TEMPLATES, WORKBOOK, Asked, Site
-from torpor.home.stores import Options, Stores
 from torpor.home.templates import Templates
 from torpor.home.tick import Tick
 from torpor.ledger import AgentRecord, Ledger, SqliteLedger
 from torpor.lifecycle import LADDER, Ladder, check_move
-from torpor.workbook import Workbook
+from torpor.stores.copies import Watch
+from torpor.stores.stores import Options, Stores
+from torpor.workbook import FILE, Durability, Workbook
+
+if TYPE_CHECKING:
+    from torpor.heartbeat import Settings
+    from torpor.heartbeat.restore import Point
 
 
-class Home:
+class Home(AbstractContextManager["Home"]):
     """A folder of agents. Made by `Home.open`, best in a `with` block.
 
     Safe to be used by many threads, and beside other processes with the same folder. Each move takes one agent, by name
@@ -37,6 +42,8 @@ class Home:
         ledger: which agents there are; to be asked, not to be written.
         templates: the templates, and their clones.
         recovered: what opening has removed or put in order after somebody was killed.
+        heartbeat: what makes the agents' commits durable and ships them, where this process has it; None where commits
+            are of class `file`.
 
     """
 
@@ -44,6 +51,7 @@ class Home:
         self._site = site
         self.path = site.path
         self.ledger: Ledger = site.ledger
+        self.heartbeat = site.heartbeat
         self.templates = Templates(site)
         self.recovered = tuple(recover(site))
 
@@ -60,6 +68,9 @@ class Home:
         who: str = "library",
         create: bool = True,
         options: Options | None = None,
+        durability: str = "file",
+        heartbeat: Settings | None = None,
+        watch: Callable[[int, int], None] | None = None,
     ) -> Home:
         """Open a home, making it where there is none, and finish or undo what was cut short there.
 
@@ -73,19 +84,31 @@ class Home:
             who: in whose name moves are made, for the history.
             create: make the home where there is none; off, that is an error.
             options: how stores are spoken to.
+            durability: what a commit of an agent survives once it is acknowledged: "file" or "heartbeat", a kill and a
+                power cut; "replicated", the loss of the machine. Where another process has the home's heartbeat, this
+                one works in class "file".
+            heartbeat: how the heartbeat works, and where its replica is.
+            watch: is told how many agents were recovered, of how many, after a power cut.
 
         Raises:
             HomeRefused: there can't be a home, or there is none and none is to be made.
             StoreRefused: `cold` or `archive` means no store.
             LedgerDamaged, LedgerFailed: its ledger can't be used.
+            DurabilityRefused: there is no such class, or it needs a replica.
+            HeartbeatFailed, HeartbeatDamaged: its heartbeat can't be used.
 
         """
         clock = clock or SystemClock()
+        options = options or Options()
+        beats = check_durability(os.fspath(path), durability, heartbeat)
         folder = _folder(os.fspath(path), create=create)
-        stores = Stores(folder, options or Options())
+        stores = Stores(folder, options)
         with ExitStack() as undo:
             ledger = SqliteLedger.open(os.path.join(folder, LEDGER), create=create)
             undo.callback(ledger.close)
+            beating = begin(folder, ledger, beats, options=options, clock=clock, watch=watch)
+            if beating is not None:
+                undo.callback(beating.close)
             home = cls(
                 Site(
                     path=folder,
@@ -97,6 +120,9 @@ class Home:
                     ids=ids or IdSource(clock, SystemEntropy()),
                     ladder=ladder,
                     who=who,
+                    options=options,
+                    durability=FILE if beating is None else Durability(durability, "NORMAL", log=beating.keeper),
+                    heartbeat=beating,
                 )
             )
             undo.pop_all()
@@ -113,11 +139,10 @@ class Home:
         activations = self._site.activations
         with ExitStack() as steps:
             steps.callback(self.ledger.close)
+            if self.heartbeat is not None:
+                steps.callback(self.heartbeat.close)
             for agent in activations.ids():
                 steps.callback(activations.end, agent, agent)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -325,6 +350,33 @@ class Home:
         """
         return travel.take_in(self._site, os.fspath(file), name, tenant)
 
+    def restore(
+        self, name: str, *, at: Point | None = None, replica: str = "", why: str = "asked", watch: Watch | None = None
+    ) -> Returned:
+        """Restore an agent from a replica, verified; the file that it has is set aside, and never destroyed.
+
+        Args:
+            name: its name or id.
+            at: as it was then; as new as the replica has it unless given.
+            replica: the replica's address; that of the home's own heartbeat unless given.
+            why: for the history.
+            watch: is told how far it is.
+
+        Raises:
+            AgentUnknown, MoveRefused: there is none, or it is deleted.
+            AgentBusy: somebody has it.
+            RestoreRefused: it can't be restored as asked; says why, and what can be done.
+            ReplicaLacks: the replica has no such agent, or not at that moment.
+            StoreRefused, StoreUnreachable, ReplicaDamaged: the replica can't be read.
+
+        """
+        # Checksums and the replica's format, which a home without a replica does without.
+        from torpor.heartbeat.restore import NOW  # noqa: PLC0415
+        from torpor.home.restoring import restore_one  # noqa: PLC0415
+
+        url = replica or (self.heartbeat.settings.replica if self.heartbeat is not None else "")
+        return restore_one(self._site, name, at=at or NOW, url=url, why=why, watch=watch)
+
     def schedule(self, name: str, at_us: int | None) -> AgentRecord:
         """Have an agent woken by the first tick after `at_us` (µs UTC), wherever it is by then; None for not at all.
 
@@ -353,6 +405,36 @@ class Home:
 
         """
         return Tick(self._site, now_us, watch).run()
+
+
+def restore_all(
+    path: str | os.PathLike[str],
+    replica: str,
+    *,
+    clock: Clock | None = None,
+    who: str = "library",
+    options: Options | None = None,
+    watch: Watch | None = None,
+) -> Rebuilt:
+    """Bring a lost home back from its replica, with everybody who was in it, verified.
+
+    Args:
+        path: the home's folder, which isn't there, or is empty; it appears when everything is in it.
+        replica: the replica's address.
+        clock: where times come from.
+        who: in whose name it is done, for the histories.
+        options: how stores are spoken to.
+        watch: is told how many agents are restored, and then verified.
+
+    Raises:
+        HomeRefused: something is there, or it can't be made.
+        ReplicaLacks: there is no home in the replica.
+        StoreRefused, StoreUnreachable, ReplicaDamaged: the replica can't be read.
+
+    """
+    from torpor.home.rebuilding import rebuild  # noqa: PLC0415  (as for `Home.restore`)
+
+    return rebuild(path, replica, clock=clock, who=who, options=options, watch=watch)
 
 
 def _folder(path: str, *, create: bool) -> str:

@@ -19,10 +19,10 @@ from typing import Final
 
 from torpor.base.errors import AgentUnknown, HomeError, NotAWorkbook, StoreRefused, WorkbookError
 from torpor.base.faults import point
-from torpor.home.copies import said_of, sync_folder
 from torpor.home.held import Held, holding
 from torpor.home.site import AGENTS, DRAFT, TEMPLATES, Site, file_place, place_file
 from torpor.ledger import Leftover
+from torpor.stores.copies import said_of, sync_folder
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal", "-new", "-new-wal", "-new-shm", "-new-journal")
 """The tails of a file's own name, and of those that making and using it may leave beside it."""

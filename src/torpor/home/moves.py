@@ -18,10 +18,10 @@ from torpor.home.held import HeldAgent, holding_agent
 from torpor.home.leftovers import sweep, undoing
 from torpor.home.results import Moved
 from torpor.home.site import DRAFT, Asked, Site, file_place
-from torpor.home.stores import Store, archive_key, cold_key
 from torpor.home.wake import restore
 from torpor.ledger import AgentRecord, Leftover
 from torpor.lifecycle import State, check_move
+from torpor.stores.stores import Store, archive_key, cold_key
 
 
 def suspend(site: Site, name: str, asked: Asked) -> Moved:
@@ -83,6 +83,8 @@ def freeze(site: Site, name: str, asked: Asked) -> Moved:
             return skipped(asked, record, "it is frozen already")
         site.activations.refuse_busy(record.id, record.name)
         with holding_agent(site, record) as held:
+            if record.state == "frozen" and not held.there:
+                return skipped(asked, record, "it is frozen already")  # another process was faster
             if record.state == "frozen":
                 return _drop_copy(held, asked)
             return _store(held, "frozen", site.cold, cold_key(record.id, record.epoch), asked)
@@ -132,6 +134,8 @@ def _store(held: HeldAgent, state: State, store: Store, key: str, asked: Asked) 
     draft = site.leftover(file_place(record.file + DRAFT), record.id, record.file)
     with undoing(held):
         look = held.checked() if held.there or record.cold is None else None
+        if look and site.heartbeat is not None:
+            site.heartbeat.cover(record.id, held.path, look.head)
         old = _copies(site, record)
         site.ledger.reserve([new] if look else [draft, new])
         point("move.reserved")

@@ -19,17 +19,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torpor.base.clock import Clock
 from torpor.base.errors import AgentUnknown, NameTaken
 from torpor.base.ids import IdSource
 from torpor.home.activation import Activations
-from torpor.home.copies import Watch, said_of
 from torpor.home.names import check_name, clone_name
-from torpor.home.stores import Store, Stores
 from torpor.ledger import AgentRecord, Ledger, Leftover, Note, Verb
 from torpor.lifecycle import Ladder
+from torpor.stores.copies import Watch, said_of
+from torpor.stores.shelves import Options
+from torpor.stores.stores import Store, Stores
+from torpor.workbook import FILE, Durability
+
+if TYPE_CHECKING:
+    from torpor.heartbeat import Heartbeat
 
 AGENTS: Final = "agents"
 TEMPLATES: Final = "templates"
@@ -104,6 +109,9 @@ class Site:
         ids: where ids come from.
         ladder: the thresholds of agents without their own.
         who: in whose name moves are made, for the history.
+        options: how stores are spoken to.
+        durability: what the commits of the awake survive.
+        heartbeat: the heartbeat that makes them durable, where this process has it.
         activations: who is awake in this process.
 
     """
@@ -117,6 +125,9 @@ class Site:
     ids: IdSource
     ladder: Ladder
     who: str
+    options: Options = field(default_factory=Options)
+    durability: Durability = FILE
+    heartbeat: Heartbeat | None = None
     activations: Activations = field(default_factory=Activations)
     _ids_lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -20,7 +20,6 @@ from typing import Final
 
 from torpor.base.errors import TemplateTouched
 from torpor.base.faults import point
-from torpor.home.copies import Step, Watch, copy_file, digest_of, place, said_of, sync_folder
 from torpor.home.held import holding
 from torpor.home.leftovers import sweep
 from torpor.home.making import Draft, Wish, making
@@ -28,6 +27,7 @@ from torpor.home.names import check_tenant
 from torpor.home.site import AGENTS, Asked, Site, file_place, template_file
 from torpor.home.wake import reading
 from torpor.ledger import AgentRecord, TemplateRecord
+from torpor.stores.copies import Step, Watch, copy_file, digest_of, place, said_of, sync_folder
 from torpor.workbook import Made, adopt, fork, is_sealed, seal
 
 AT_ONCE: Final = 8

@@ -12,13 +12,13 @@ from functools import partial
 
 from torpor.base.errors import AgentBusy, LedgerDamaged, LedgerFailed, MoveConflict, TorporError
 from torpor.home import moves
-from torpor.home.copies import Watch
 from torpor.home.leftovers import sweep_all
 from torpor.home.results import Failed, Moved, Passed, Ticked, Woken
 from torpor.home.site import Asked, Site
 from torpor.home.wake import wake
 from torpor.ledger import Rung
 from torpor.lifecycle import idle_seconds, next_state
+from torpor.stores.copies import Watch
 
 
 class Tick:

@@ -23,7 +23,6 @@ from torpor.base.errors import (
     WorkbookOwned,
 )
 from torpor.base.faults import point
-from torpor.home.copies import copy_file, place
 from torpor.home.held import holding
 from torpor.home.leftovers import undoing
 from torpor.home.making import Draft, Wish, making
@@ -31,6 +30,7 @@ from torpor.home.results import Exported
 from torpor.home.site import AGENTS, DRAFT, Asked, Site, file_place
 from torpor.home.wake import reading
 from torpor.ledger import AgentRecord
+from torpor.stores.copies import copy_file, place
 from torpor.workbook import Workbook, adopt, at_rest
 from torpor.workbook import export as export_workbook
 from torpor.workbook.paths import real_path

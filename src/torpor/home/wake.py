@@ -21,14 +21,14 @@ from msgspec.structs import replace
 from torpor.base.errors import AgentAsleep, CopyMissing, HomeError
 from torpor.base.faults import point
 from torpor.home.activation import Activation
-from torpor.home.copies import place as put_in_place
 from torpor.home.held import HeldAgent, busy, check_left, holding_agent, unmoved
 from torpor.home.leftovers import sweep, undoing
 from torpor.home.results import Moved, Woken
 from torpor.home.site import DRAFT, Asked, Site, file_place
-from torpor.home.stores import Wanted
 from torpor.ledger import AgentRecord
 from torpor.lifecycle import resume_plan
+from torpor.stores.copies import place as put_in_place
+from torpor.stores.stores import Wanted
 from torpor.workbook import Look, Workbook
 
 
@@ -114,13 +114,15 @@ def awake(site: Site, record: AgentRecord, asked: Asked) -> tuple[Activation, Wo
         if record.wake is not None and record.wake <= site.now(asked):
             site.ledger.schedule(record.id, None)
         return activation, Woken(record=record, how="warm", ms=asked.ms)
+    if site.heartbeat is not None:
+        site.heartbeat.refuse_quarantined(record.id, record.name)
     if how == "cold":
         fetch(site, record, asked)
     old = [site.leftover(kept, record.id, record.file) for kept in (record.cold, record.archive) if kept is not None]
     path = site.absolute(record.file)
     with ExitStack() as undo:
         with busy(record.name):
-            book = undo.enter_context(Workbook.open(path, create=False, clock=site.clock))
+            book = undo.enter_context(Workbook.open(path, create=False, clock=site.clock, durability=site.durability))
         before = unmoved(site, record)
         check_left(before, path, _look(book), book.extends)
         point("wake.opened")
