@@ -11,7 +11,19 @@ import pytest
 import torpor
 
 SRC = Path(torpor.__file__).parent
-ROOMS = ["home", "ledger", "lifecycle", "models", "runtime", "service", "workbook", "gateways.cli", "testing"]
+ROOMS = [
+    "home",
+    "ledger",
+    "lifecycle",
+    "litestream",
+    "models",
+    "runtime",
+    "service",
+    "stores",
+    "workbook",
+    "gateways.cli",
+    "testing",
+]
 
 
 def test_torpor_offers_exactly_these_names() -> None:

@@ -35,6 +35,11 @@ class Settings(msgspec.Struct, frozen=True):
         cold: TORPOR_COLD, where frozen agents go: a folder's name within the home, or an address such as
             `file:///srv/cold` or `s3://bucket/folder`.
         archive: TORPOR_ARCHIVE, where archived agents go.
+        durability: TORPOR_DURABILITY, what a commit survives once it is acknowledged: `file` or `heartbeat`, a power
+            cut; `replicated`, the loss of the machine; without one, `heartbeat` where there is a replica, else `file`.
+        replica: TORPOR_REPLICA, where the heartbeat copies all commits, each second: an address such as
+            `file:///srv/replica` or `s3://bucket/folder`.
+        litestream: TORPOR_LITESTREAM, the path of the program Litestream; without one, it is looked for on PATH.
 
     """
 
@@ -44,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True):
     home: str = ""
     cold: str = "cold"
     archive: str = "archive"
+    durability: str = ""
+    replica: str = ""
+    litestream: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -103,12 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings.home,
         cold=settings.cold,
         archive=settings.archive,
+        durability=settings.durability,
+        replica=settings.replica,
         lasting=True,
         allow_http=os.environ.get(ALLOW_HTTP, "").strip().lower() in _YES,
         who=asker,
         clock=clock,
     )
-    service = Service(settings.choose_model, clock, homes)
+    service = Service(settings.choose_model, clock, homes, environment=dict(os.environ), litestream=settings.litestream)
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(build(service, words), words, ending=service.close))
 

@@ -249,8 +249,11 @@ def test_every_command_and_group_has_help_with_exit_codes_and_every_command_an_e
     assert names == [
         "", "brief", "new", "ls", "show", "wake", "suspend", "freeze", "prefetch", "archive", "delete", "tick",
         "clone", "fork", "rewind", "diff", "export", "import", "events", "verify", "runs", "settle", "cancel",
+        "restore",
         "template", "template create", "template ls", "template drop",
         "files", "files ls", "files cat", "files put", "files get", "memory", "memory search",
+        "heartbeat", "heartbeat status", "heartbeat drill",
+        "litestream", "litestream replicate", "litestream stop", "litestream restore", "litestream status",
     ]  # fmt: skip
     for path, found in all_commands():
         assert found.help, path

@@ -20,7 +20,8 @@ from torpor.base.errors import AgentUnknown, HomeRefused, OlderFormat, StoreRefu
 from torpor.workbook import Workbook
 
 if TYPE_CHECKING:
-    from torpor.home import Home
+    from torpor.heartbeat import Settings
+    from torpor.home import Home, Options
 
 LEDGER: Final = "ledger.db"
 """The file that makes a folder a home."""
@@ -35,6 +36,9 @@ class Homes:
         path: its folder; the platform's folder for data unless given.
         cold: the address of its cold store, or a folder's name within it.
         archive: the address of its archive store.
+        durability: what its commits survive, "file", "heartbeat" or "replicated"; where it is "", that is "heartbeat"
+            where there is a replica, and else "file".
+        replica: the address of its replica; "" for none.
         lasting: refuse stores that end with this process.
         allow_http: let a store's server be spoken to without encryption.
         who: returns who it is that asks, for the agents' histories.
@@ -48,6 +52,8 @@ class Homes:
         *,
         cold: str = "cold",
         archive: str = "archive",
+        durability: str = "",
+        replica: str = "",
         lasting: bool = False,
         allow_http: bool = False,
         who: Callable[[], str] = lambda: "library",
@@ -56,15 +62,27 @@ class Homes:
         self._path = path
         self._cold = cold
         self._archive = archive
+        self._durability = durability
+        self._replica = replica
         self._lasting = lasting
         self._allow_http = allow_http
-        self._who = who
+        self.who = who
         self._clock = clock or SystemClock()
         self._home: Home | None = None
 
-    def choose(self, path: str | None = None, *, cold: str | None = None, archive: str | None = None) -> None:
-        """Work with another home or other stores; what is None stays as it is."""
+    def choose(
+        self,
+        path: str | None = None,
+        *,
+        cold: str | None = None,
+        archive: str | None = None,
+        durability: str | None = None,
+        replica: str | None = None,
+    ) -> None:
+        """Work with another home, other stores, another durability; what is None stays as it is."""
         self.close()
+        self._durability = self._durability if durability is None else durability
+        self._replica = self._replica if replica is None else replica
         self._path = self._path if path is None else path
         self._cold = self._cold if cold is None else cold
         self._archive = self._archive if archive is None else archive
@@ -77,6 +95,22 @@ class Homes:
 
             self._path = str(user_data_path("torpor"))
         return os.path.abspath(self._path)
+
+    @property
+    def durability(self) -> str:
+        """What the commits of its agents survive."""
+        return self._durability or ("heartbeat" if self._replica else "file")
+
+    @property
+    def replica(self) -> str:
+        """The address of its replica; "" for none."""
+        return self._replica
+
+    def options(self) -> Options:
+        """Return how stores are spoken to."""
+        from torpor.home import Options  # noqa: PLC0415  (stores and compression, which files do without)
+
+        return Options(allow_http=self._allow_http)
 
     @property
     def made(self) -> bool:
@@ -98,21 +132,30 @@ class Homes:
         if self._home is None:
             if _not_text(self.path):
                 raise HomeRefused(path=self.path, reason="its name is not UTF-8")
-            for url in (self._cold, self._archive):
+            for url in (self._cold, self._archive, self._replica):
                 if self._lasting and url.startswith("memory:"):
                     raise StoreRefused(url=url, reason="what is put there ends with this command")
-            from torpor.home import Home, Options  # noqa: PLC0415  (stores and compression, which files do without)
+            from torpor.home import Home  # noqa: PLC0415  (stores and compression, which files do without)
 
             self._home = Home.open(
                 self.path,
                 cold=self._cold,
                 archive=self._archive,
                 clock=self._clock,
-                who=self._who(),
+                who=self.who(),
                 create=create,
-                options=Options(allow_http=self._allow_http),
+                options=self.options(),
+                durability=self.durability,
+                heartbeat=self._heartbeat(),
             )
         return self._home
+
+    def _heartbeat(self) -> Settings | None:
+        if self.durability == "file":
+            return None  # the replica is for those who restore from it
+        from torpor.heartbeat import Settings  # noqa: PLC0415  (checksums, which class `file` does without)
+
+        return Settings(replica=self._replica)
 
     def having(self, name: str) -> Home:
         """Return the home in which an agent of this name is.

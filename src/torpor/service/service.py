@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,7 +29,9 @@ from torpor.skills.briefing.report import Progress
 from torpor.workbook import Event, FileStat
 
 if TYPE_CHECKING:
+    from torpor.service.heartbeats import Heartbeats
     from torpor.service.lifecycle import Lifecycle
+    from torpor.service.litestream import LitestreamCases
 
 FOLLOW_PAUSE_S = 0.1
 """Seconds between two looks at a workbook that is followed."""
@@ -45,16 +47,28 @@ class Service:
         choose_model: returns the model of a name such as "local" or "openai:gpt-x".
         clock: where times come from.
         homes: where agents are kept; in the platform's folder for data unless given.
+        environment: what programs that are started here get, keys and PATH among it.
+        litestream: the path of Litestream; the one on PATH unless given.
 
     Attributes:
         homes: the same.
 
     """
 
-    def __init__(self, choose_model: Callable[[str], Model], clock: Clock, homes: Homes | None = None) -> None:
+    def __init__(
+        self,
+        choose_model: Callable[[str], Model],
+        clock: Clock,
+        homes: Homes | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        litestream: str = "",
+    ) -> None:
         self._choose_model = choose_model
         self._clock = clock
         self.homes = homes or Homes(clock=clock)
+        self._environment = environment or {}
+        self._litestream = litestream
 
     def close(self) -> None:
         """Close what is open; agents stay in the state that they are in.
@@ -72,6 +86,20 @@ class Service:
         from torpor.service.lifecycle import Lifecycle  # noqa: PLC0415
 
         return Lifecycle(self.homes, self._clock)
+
+    @cached_property
+    def heartbeat(self) -> Heartbeats:
+        """What can be asked of the home's heartbeat and its replica."""
+        from torpor.service.heartbeats import Heartbeats  # noqa: PLC0415  (as above)
+
+        return Heartbeats(self.homes, self._clock)
+
+    @cached_property
+    def litestream(self) -> LitestreamCases:
+        """What can be asked of Litestream."""
+        from torpor.service.litestream import LitestreamCases  # noqa: PLC0415  (few commands start processes)
+
+        return LitestreamCases(self.homes, self._clock, self._environment, self._litestream)
 
     async def brief(self, request: BriefRequest, watch: Callable[[Progress], None]) -> Briefed:
         """Deliver a briefing of what is new in the sources.

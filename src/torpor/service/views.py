@@ -317,3 +317,169 @@ class TickView(msgspec.Struct, frozen=True, kw_only=True):
     failed: list[Told]
     removed: list[str]
     """Old copies that an earlier move had to leave."""
+
+
+# --- Litestream: what `Service.litestream` gives --------------------------------------------------------------------
+
+
+class ReplicationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A workbook that Litestream replicates."""
+
+    workbook: str
+    path: str
+    url: str
+    """Where to."""
+    program: str
+    pid: int
+    """The process that owns Litestream."""
+    litestream: int
+    """Litestream's own process."""
+    since: int
+    sent: int
+    """Bytes that it has sent, as they lie in the workbook and its log."""
+    last: int | None
+    """When it last sent something."""
+    trouble: str
+    """What it complained of, since it last sent something."""
+
+
+class RestoredView(msgspec.Struct, frozen=True, kw_only=True):
+    """A workbook that was brought back."""
+
+    path: str
+    agent: str
+    seq: int
+    """The number of its newest event."""
+    head: str
+    """The hash of that, in hexadecimal."""
+    bytes: int
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """Something that Litestream has sent."""
+
+    what: Literal["snapshot", "changes"]
+    bytes: int
+
+
+class SentTrouble(msgspec.Struct, frozen=True):
+    """Something that went wrong with it; it goes on trying."""
+
+    text: str
+
+
+# --- the heartbeat: what `Service.heartbeat` gives ------------------------------------------------------------------
+
+
+class DrilledView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a drill found of one agent."""
+
+    name: str
+    agent: str
+    txn: int
+    """The transaction at which it was compared."""
+    ok: bool
+    """Whether what the replica gave is what lives."""
+    ms: float
+    """How long the restoring took."""
+    reason: str
+    """Why it isn't; "" where it is."""
+
+
+class DrillView(msgspec.Struct, frozen=True, kw_only=True):
+    """A drill: some agents, restored from the replica and compared with the living."""
+
+    time: int
+    agents: list[DrilledView]
+
+
+class QuarantinedView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that can't be used before it was restored."""
+
+    name: str
+    agent: str
+    reason: str
+    segment: str
+    """The segment of the log that is damaged; "" where that isn't why."""
+    offset: int
+    """Where in it, in bytes."""
+
+
+class HeartbeatView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a home's heartbeat is, or was when its process ended."""
+
+    home: str
+    running: bool
+    pid: int
+    time: int
+    """When it was so."""
+    durability: str
+    """What its commits wait for: "heartbeat" or "replicated"."""
+    replica: str
+    """"" where it has none."""
+    state: str
+    """Of the shipping: starting, shipping, failing, fenced, stopped, or off."""
+    lag_records: int
+    """Records that the replica doesn't have yet."""
+    lag_bytes: int
+    lag_seconds: float
+    """The age of the oldest of them."""
+    backlog: int
+    """Bytes that the log takes on the disk."""
+    backlog_max: int
+    awake: int
+    """Agents that are open."""
+    wanting: int
+    """Agents that the replica can't restore yet."""
+    error: str
+    """What keeps it from shipping; "" for nothing."""
+    quarantined: list[QuarantinedView]
+    drill: DrillView | None
+    """The last one."""
+
+
+class ReturnedView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that was restored."""
+
+    name: str
+    before: State
+    after: State
+    seq: int
+    """The number of its newest event now."""
+    time: int | None
+    """When it was as it is now."""
+    bytes: int
+    read: int
+    """Bytes that were read from the replica."""
+    ms: float
+    complete: bool
+    """Whether that is all that the replica knows of it up to there."""
+    reason: str
+    lost: int
+    """Events that the home knew of, and that are in no copy."""
+    replaced: str | None
+    """Where the file is now that was in its place."""
+    skipped: str
+    """Why the file has stayed; "" where it was replaced."""
+
+
+class LostView(msgspec.Struct, frozen=True, kw_only=True):
+    """A lost home that was brought back."""
+
+    path: str
+    replica: str
+    until: int
+    """When the newest of what the replica has was done."""
+    agents: int
+    """Agents whose files came back, verified."""
+    templates: int
+    elsewhere: int
+    """Agents that are in their stores, as they were."""
+    deleted: int
+    incomplete: list[Told]
+    """Who came back, but not as new as the replica knows of, and why."""
+    failed: list[Told]
+    """Who didn't come back, and why."""
+    bytes: int
+    read: int
+    ms: float

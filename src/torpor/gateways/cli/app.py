@@ -9,7 +9,15 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
-from torpor.gateways.cli.options import ArchiveStore, ColdStore, HomeFolder, command_in, gathered
+from torpor.gateways.cli.options import (
+    ArchiveStore,
+    ColdStore,
+    DurabilityClass,
+    HomeFolder,
+    ReplicaStore,
+    command_in,
+    gathered,
+)
 from torpor.gateways.cli.show import EXIT_CODES, MISUSED, complain, errors_shown
 from torpor.service import Service
 
@@ -23,6 +31,9 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "journal": ("events", "verify", "runs", "settle", "cancel"),
     "files": ("files",),
     "memory": ("memory",),
+    "heartbeat": ("heartbeat",),
+    "restore": ("restore",),
+    "litestream": ("litestream",),
 }
 """The modules of this room that have commands, and which. Only what a command line needs is loaded and built: to build
 all of it takes a twentieth of a short command's time."""
@@ -37,6 +48,9 @@ _PANELS: Final = {
     "journal": "What is in an agent",
     "files": "What is in an agent",
     "memory": "What is in an agent",
+    "heartbeat": "Copies elsewhere",
+    "restore": "Copies elsewhere",
+    "litestream": "Copies elsewhere",
 }
 
 
@@ -63,16 +77,19 @@ def build(service: Service, words: Sequence[str] | None = None) -> typer.Typer:
         home: HomeFolder = None,
         cold: ColdStore = None,
         archive: ArchiveStore = None,
+        durability: DurabilityClass = None,
+        replica: ReplicaStore = None,
         _version: Annotated[  # noqa: FBT002
             bool,
             typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
         ] = False,
     ) -> None:
         """Keep agents in files."""
-        for option, value in (("--home", home), ("--cold", cold), ("--archive", archive)):
+        given = {"--home": home, "--cold": cold, "--archive": archive, "--durability": durability, "--replica": replica}
+        for option, value in given.items():
             if value == "":
                 raise typer.BadParameter("it is empty", param_hint=option)
-        service.homes.choose(home, cold=cold, archive=archive)
+        service.homes.choose(home, cold=cold, archive=archive, durability=durability, replica=replica)
 
     asked = None if words is None else command_in(words)
     needed = [part for part, commands in PARTS.items() if asked in commands] or PARTS

@@ -44,7 +44,7 @@ HomeFolder = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="The folder in which agents are kept; TORPOR_HOME, or else the platform's folder for data, unless given."
-        " This option and the next two may stand behind the command too.",
+        " This option and the next four may stand behind the command too.",
         show_default=False,
     ),
 ]
@@ -66,7 +66,27 @@ ArchiveStore = Annotated[
     ),
 ]
 
-ANYWHERE: Final = ("--home", "--cold", "--archive")
+DurabilityClass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS",
+        help="What a commit survives once it is acknowledged: file or heartbeat, a power cut; replicated, the loss of"
+        " the machine. TORPOR_DURABILITY, or else heartbeat where there is a replica and file where there is none,"
+        " unless given.",
+        show_default=False,
+    ),
+]
+ReplicaStore = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where the heartbeat copies all commits, each second: file:///srv/replica, s3://bucket/folder, gs://… or"
+        " az://…; TORPOR_REPLICA unless given.",
+        show_default=False,
+    ),
+]
+
+ANYWHERE: Final = ("--home", "--cold", "--archive", "--durability", "--replica")
 """Options of `torpor` itself that may stand behind a command as well."""
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)

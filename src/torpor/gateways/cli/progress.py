@@ -29,7 +29,7 @@ _STAGES = {
     "deliver": "Delivering",
 }
 
-_PARTS = {"copy": "copying", "put": "storing", "get": "fetching", "verify": "verifying"}
+_PARTS = {"copy": "copying", "put": "storing", "get": "fetching", "verify": "verifying", "restore": "restoring"}
 """What a move does with bytes, in words; a stage that isn't here is its own word."""
 
 
@@ -71,6 +71,7 @@ class MoveWatch:
         self._what = shown(what)
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: Progress | None = None
+        self._made = _flowing
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -88,13 +89,21 @@ class MoveWatch:
         if self._bar is None:
             if time.perf_counter() - self._since < PATIENCE_S:
                 return
-            self._bar = _flowing()
+            self._bar = self._made()
             self._bar.start()
         task = self._tasks.get(step.stage)
         if task is None:
             words = f"{self._what}: {_PARTS.get(step.stage, step.stage)}"
             task = self._tasks[step.stage] = self._bar.add_task(words, total=step.total)
         self._bar.update(task, completed=step.done, total=step.total)
+
+
+class CountWatch(MoveWatch):
+    """Shows how many of something are done, likewise."""
+
+    def __init__(self, what: str, *, quiet: bool) -> None:
+        super().__init__(what, quiet=quiet)
+        self._made = _counting
 
 
 def _counting() -> Progress:

@@ -38,6 +38,11 @@ def some(count: int) -> str:
     return size(count) if count else "-"
 
 
+def some_of(count: int, what: str) -> str:
+    """Return a number of things in words: "1 agent", "2,000 agents"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Return a number of bytes in words: "12.3 KiB"."""
     if count < _KIB:
