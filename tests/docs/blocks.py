@@ -6,6 +6,7 @@ A fence's info string says what becomes of the block:
 - ``python file=NAME``: saved under that name, for a later shell block
 - ``sh``: run by bash; the installed `torpor` and `python` come first on its path
 - ``sh exit=N``: run, and must end with N
+- ``sh needs=litestream``: run with Litestream on the path, from here on; the document is skipped where there is none
 - ``text output``: what the block before it must print; `…` stands for anything
 - ``… notest: REASON``: shown only, for that reason
 - ``sqlite``: queries of `ada.workbook`, run by the SQLite shell; without one, a small workbook is made
@@ -29,6 +30,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.unit.litestream.program import litestream
 
 from torpor import Workbook
 
@@ -128,6 +131,8 @@ class Desk:
         if block.expected:
             assert matches(block.text, self.said), f"{block.place} promises\n{block.text}\nbut it was\n{self.said}"
         elif block.language == "sh":
+            if block.flag("needs") == "litestream":
+                self._environment["PATH"] = f"{Path(litestream()).parent}:{self._environment['PATH']}"
             self._run_shell(block, block.text)
         elif block.language == "sqlite":
             self._make_workbook()

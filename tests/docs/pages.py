@@ -76,6 +76,11 @@ A wrong option or argument of a command is `TOR-100`.""",
 with one leaves the agent whole and, unless the ledger failed in the midst of its commit, where it was. What the move
 had begun is removed at once, or at the next start.""",
     ),
+    "8": (
+        "The heartbeat, its replica, and Litestream",
+        """A `HeartbeatError` is about the home's log, a `ReplicaError` about its copy in a store, an `ObjectError`
+about one object there, a `LitestreamError` about the program of that name.""",
+    ),
 }
 
 
@@ -156,8 +161,8 @@ the workbook, and wake an agent that sleeps.
 A move of several agents (`torpor suspend ada bob`) goes on where one fails, says each, and then exits with 1, or with 2
 where all of it was wrong usage.
 
-The home is made by the first command that needs one, `new` or `import`; looking never makes one. `--home`, `--cold` and
-`--archive` may stand before or behind the command.
+The home is made by the first command that needs one, `new` or `import`; looking never makes one. `--home`, `--cold`,
+`--archive`, `--durability` and `--replica` may stand before or behind the command.
 
 ## Exit codes
 
@@ -165,7 +170,8 @@ The home is made by the first command that needs one, `new` or `import`; looking
 |---|---|
 {codes}
 
-After 3, `torpor tick` has moved all agents but those that it names. After 4, see
+After 3, `torpor tick` has moved all agents but those that it names, and `torpor restore --all` has restored all but
+those. After 4, see
 [how to settle an unknown outcome](../howto/settle-an-unknown-outcome.md).
 
 ## Settings of the environment

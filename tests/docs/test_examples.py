@@ -36,7 +36,7 @@ def test_each_block_says_what_becomes_of_it(document: Path) -> None:
         if block.flags.startswith("notest"):
             assert re.fullmatch(r"notest: .{10,}", block.flags), f"{block.place} gives no reason"
         else:
-            known = r"(file=\S+)?|(exit=\d+)?|output"
+            known = r"(file=\S+)?|(exit=\d+)?|needs=litestream|output"
             assert re.fullmatch(known, block.flags), f"{block.place}: {block.flags!r} means nothing"
 
 
