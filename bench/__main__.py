@@ -15,16 +15,20 @@ from typing import Any, Final
 
 from bench import (
     batches,
+    beating,
     briefing,
+    capture,
     cloning,
     commits,
     floor,
     freezing,
     going_back,
+    group_commit,
     importing,
     machine,
     many,
     opening,
+    replicating,
     sizes,
     sleeping,
     tenants,
@@ -50,6 +54,10 @@ TABLES: Final[dict[str, Callable[..., Table]]] = {
     "tenants": tenants.run,
     "many": many.run,
     "going_back": going_back.run,
+    "capture": capture.run,
+    "group": group_commit.run,
+    "beating": beating.run,
+    "replicating": replicating.run,
 }
 
 _QUICK: Final[dict[str, dict[str, Any]]] = {
@@ -59,6 +67,10 @@ _QUICK: Final[dict[str, dict[str, Any]]] = {
     "tenants": {"clones": 20},
     "many": {"agents": 2000},
     "going_back": {"sizes": (MIB,), "messages": 200},
+    "beating": {"agents": 100, "events": 1600},
+    "replicating": {"agents": 50, "rate": 50, "seconds": 4, "size": 4 * MIB},
+    "group": {"count": 2000},
+    "capture": {"count": 20},
 }
 """What `--quick` makes smaller, to see that everything runs."""
 
@@ -71,9 +83,9 @@ Torpor, its peers and the floor under all of them, measured by `make bench` in o
 so that noise hits all; every figure is the median of at least five rounds (in tables 1 and 2 raw and Torpor take three
 turns in each; in tables 7, 9 and 12 percentiles are over all single operations), and each turn is a fresh process.
 Peers run with their defaults, and what their connections report of themselves stands beside the figures. fsyncs are
-counted by strace in runs of their own. Losses are shown like wins. Tables 7 to 12 are about the lifecycle of agents.
-Other machines will differ: compare figures within one run only, and read them beside the floor. No test depends on a
-timing.
+counted by strace in runs of their own. Losses are shown like wins. Tables 7 to 12 are about the lifecycle of agents, 13
+to 16 about the heartbeat. Other machines will differ: compare figures within one run only, and read them beside the
+floor. No test depends on a timing.
 """
 
 

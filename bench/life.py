@@ -17,7 +17,7 @@ from bench.payload import MESSAGE
 from bench.plain import WAYS
 from bench.syncs import mark
 from torpor.home import Home
-from torpor.home.copies import copy_file
+from torpor.stores.copies import copy_file
 
 TEMPLATE: Final = "template"
 _SEED: Final = "seed"
