@@ -1,7 +1,8 @@
 # `make demo` and `make test` are the only set-up: each makes what it needs, and then does its job.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+# More than there are cores: half of the tests wait for disks, sockets and other processes.
+WORKERS ?= 4
 
 .PHONY: demo test check torture bench format lock clean
 
@@ -16,7 +17,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/docs
 
 torture: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m torture --timeout 3600
