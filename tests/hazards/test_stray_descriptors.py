@@ -60,8 +60,8 @@ def locks(book: Workbook) -> set[tuple[str, ...]]:
         if path.name.startswith("ada.workbook")
     }
     found = set()
-    # The kernel makes the text a page at a time: where others lock and unlock meanwhile, a line may be left out. So it is
-    # read more than once; a lock that is gone is in none of them.
+    # The kernel makes the text a page at a time: where others lock and unlock meanwhile, a line may be left out. So it
+    # is read more than once; a lock that is gone is in none of them.
     text = "".join(Path("/proc/locks").read_text(encoding="ascii") for _ in range(5))
     for line in text.splitlines():
         _, kind, _, access, pid, place, *span = line.split()[-8:]
