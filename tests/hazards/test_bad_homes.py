@@ -673,10 +673,11 @@ def replaced(template: Path) -> None:
     content = bytearray(template.read_bytes())
     content[-1] ^= 1
     found = template.stat()
-    template.unlink()
-    template.write_bytes(content)
-    os.utime(template, ns=(found.st_atime_ns, found.st_mtime_ns))
-    template.chmod(0o444)
+    other = template.with_name("other")  # made while the first is there, or the file system may give it the same inode
+    other.write_bytes(content)
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.chmod(0o444)
+    other.rename(template)
 
 
 def linked(template: Path) -> None:
