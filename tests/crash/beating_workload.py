@@ -11,17 +11,16 @@ Segments, packs and snapshots are made small, so that every point is passed with
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import signal
-import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from tests.crash.zygote import serve
 
 from torpor.base import faults
 from torpor.base.clock import SystemClock
@@ -39,7 +38,6 @@ NAMES: Final = ("ada", "bea", "cyd")
 SEGMENT: Final = 64 * 1024
 PACE: Final = Pace(merge_packs=8, tail_packs=2, manifest_packs=3, manifest_s=0.1, retire_s=0.1)
 TURNS: Final = 8
-WRONG: Final = 70
 
 
 class SmallLog(Log):
@@ -281,9 +279,6 @@ def cut_power(home: Path) -> None:
         mark.write_text(json.dumps({**json.loads(mark.read_text() or "{}"), "boot": f"not {this_boot()}"}))
         for tail in ("-wal", "-shm"):
             mark.with_name(mark.name.removesuffix("-mark") + tail).unlink(missing_ok=True)
-    running = home / "heartbeat" / "running"
-    if running.exists():
-        running.write_text("another")
 
 
 def child(folder: str, number: int, point: str, nth: int, *, lone: bool) -> list[str]:
@@ -296,34 +291,5 @@ def child(folder: str, number: int, point: str, nth: int, *, lone: bool) -> list
     return sorted(killer.reached)
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """Fork a child for one request, and say how it ended."""
-    receiving, sending = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        faulthandler.enable()
-        code = WRONG
-        try:
-            os.close(receiving)
-            os.write(sending, json.dumps(child(**asked)).encode())
-            code = 0
-        except BaseException:  # noqa: BLE001  (whatever it was, the parent is told, and the child ends here)
-            os.write(sending, traceback.format_exc()[-4000:].encode())
-        finally:
-            os._exit(code)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "reached": json.loads(said) if code == 0 else [], "said": said if code > 0 else ""}
-
-
-def main() -> None:
-    """Serve until standard input ends."""
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)  # noqa: T201  (the protocol)
-
-
 if __name__ == "__main__":
-    main()
+    serve(child)

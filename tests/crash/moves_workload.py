@@ -9,15 +9,12 @@ it reached. Nothing of Torpor is used before the fork: no ledger is open, no sto
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+from tests.crash.zygote import serve
 from tests.unit.home.kit import DAY
 from tests.unit.workbook.kit import NOW, SetClock
 
@@ -74,33 +71,5 @@ def child(folder: str, move: str, point: str, nth: int) -> list[str]:
     return reached
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """Fork a child for one request, and say how it ended."""
-    receiving, sending = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            os.close(receiving)
-            os.write(sending, json.dumps(child(**asked)).encode())
-            code = 0
-        except BaseException:  # noqa: BLE001  (whatever it was, the parent is told, and the child ends here)
-            os.write(sending, traceback.format_exc()[-4000:].encode())
-        finally:
-            os._exit(code)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "reached": json.loads(said) if code == 0 else [], "said": said if code > 0 else ""}
-
-
-def main() -> None:
-    """Serve until standard input ends."""
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)  # noqa: T201  (the protocol)
-
-
 if __name__ == "__main__":
-    main()
+    serve(child)

@@ -11,12 +11,9 @@ Children are forked from a process that has never used a store over the network.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +24,7 @@ import pytest
 from tests.crash import beating_workload
 from tests.crash.beating_workload import cut_power
 from tests.crash.tags import TAGS
+from tests.crash.zygote import Warm
 
 from torpor.base import faults
 from torpor.testing import Seeded
@@ -53,35 +51,16 @@ IN_COMPANY: Final = {"record.broken", "snapshot.copied", "keeper.copied", "keepe
 """Points that sessions of one agent alone don't pass: they change no schema, so they need no snapshot."""
 
 
-class Zygote:
+class Zygote(Warm):
     """The process that forks the children."""
 
-    def __init__(self) -> None:
-        path = os.pathsep.join((str(Path(faults.__file__).parents[2]), str(Path(__file__).parents[2])))
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(beating_workload.__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-
     def run(self, folder: Path, number: int, point: str = "", nth: int = 0, *, lone: bool = False) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {"folder": str(folder), "number": number, "point": point, "nth": nth, "lone": lone}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-    def close(self) -> None:
-        self._process.communicate()
+        return self.ask(folder=str(folder), number=number, point=point, nth=nth, lone=lone)
 
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
-    found = Zygote()
+    found = Zygote(beating_workload.__file__)
     yield found
     found.close()
 

@@ -7,12 +7,9 @@ agent before the move or after it, whole, with no file or object that the ledger
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +20,7 @@ from typing import Any, Final
 import pytest
 from tests.crash import moves_workload
 from tests.crash.moves_workload import MOVES
+from tests.crash.zygote import Warm
 from tests.unit.home.kit import check_tidy, grown
 from tests.unit.workbook.kit import NOW, SetClock
 
@@ -39,35 +37,16 @@ ROOMS: Final = ("move.", "wake.", "clone.", "copy.", "store.", "ledger.", "recov
 """The points that every move is killed at, each time that it reaches them; at others only the first time."""
 
 
-class Zygote:
+class Zygote(Warm):
     """The process that forks the children."""
 
-    def __init__(self) -> None:
-        path = os.pathsep.join((str(Path(faults.__file__).parents[2]), str(Path(__file__).parents[2])))
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(moves_workload.__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-
     def run(self, folder: Path, move: str, point: str = "", nth: int = 1) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {"folder": str(folder / "home"), "move": move, "point": point, "nth": nth}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-    def close(self) -> None:
-        self._process.communicate()
+        return self.ask(folder=str(folder / "home"), move=move, point=point, nth=nth)
 
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
-    found = Zygote()
+    found = Zygote(moves_workload.__file__)
     yield found
     found.close()
 

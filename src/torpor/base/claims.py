@@ -70,7 +70,7 @@ class Claim:
             try:
                 # Unlinked before the lock goes with the descriptor: whoever is waiting then finds that the name leads
                 # elsewhere, and tries again. Where a stranger removed or replaced the file, nothing there is ours.
-                if _leads_to(self._path, self._descriptor):
+                if leads_to(self._path, self._descriptor):
                     os.unlink(self._path)
             finally:
                 os.close(self._descriptor)
@@ -135,12 +135,13 @@ def _lock(path: str) -> int | Holder:
             held = _read(descriptor)
             os.close(descriptor)
             return held
-        if _leads_to(path, descriptor):
+        if leads_to(path, descriptor):
             return descriptor
         os.close(descriptor)
 
 
-def _leads_to(name: str, descriptor: int) -> bool:
+def leads_to(name: str, descriptor: int) -> bool:
+    """Report whether a name is still that of the file that a descriptor is open on."""
     try:
         named = os.stat(name)
     except FileNotFoundError:

@@ -4,7 +4,7 @@ The files of a heartbeat, in the home's folder `heartbeat`::
 
     id               the home's id, by which its replica knows it
     begin            the first number of a new log's records, less one; after a restore of the whole home
-    running          the boot of the machine in which a heartbeat is, or was when it died
+    running          there while a process has the heartbeat, or since it died
     owner            the claim on the log
     *.segment        the log
     index.db         what is known of each agent; may be lost
@@ -50,7 +50,6 @@ from torpor.heartbeat.status import FOLDER, Drill, Status, write_status
 from torpor.stores.objects import open_objects
 from torpor.stores.shelves import Options
 from torpor.workbook import Level
-from torpor.workbook.mark import this_boot
 
 _ID: Final = "id"
 _BEGIN: Final = "begin"
@@ -407,7 +406,7 @@ def _begin_running(folder: str) -> None:
     try:
         shutil.rmtree(os.path.join(folder, SCRATCH), ignore_errors=True)
         Path(folder, SCRATCH).mkdir(exist_ok=True, mode=0o700)
-        _write(folder, _RUNNING, this_boot())
+        _write(folder, _RUNNING, "")
     except OSError as error:
         raise HeartbeatFailed(path=folder, reason=str(error)) from error
 

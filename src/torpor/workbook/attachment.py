@@ -26,6 +26,7 @@ from typing import Final
 
 import msgspec
 
+from torpor.base.claims import leads_to
 from torpor.base.errors import AgentBusy
 from torpor.workbook.owner import holder
 from torpor.workbook.weather import from_system
@@ -123,7 +124,7 @@ def attach(path: str, record: Attached) -> Attachment:
             refusal = _busy(path, descriptor)
             os.close(descriptor)
             raise refusal
-        if _leads_to(attachment_path(path), descriptor):
+        if leads_to(attachment_path(path), descriptor):
             break
         os.close(descriptor)  # whoever had it removed it meanwhile
     attachment = Attachment(path, descriptor)
@@ -193,14 +194,6 @@ def _open(path: str) -> int | None:
         raise from_system(path, error) from error
 
 
-def _leads_to(name: str, descriptor: int) -> bool:
-    try:
-        named = os.stat(name)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(descriptor))
-
-
 def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +235,7 @@ def _remove(path: str, descriptor: int) -> None:
     # Unlinked before the lock goes with the descriptor: whoever opened it meanwhile then finds that the name leads
     # elsewhere.
     try:
-        if _leads_to(attachment_path(path), descriptor):
+        if leads_to(attachment_path(path), descriptor):
             os.unlink(attachment_path(path))
     except OSError as error:
         raise from_system(path, error) from error

@@ -16,6 +16,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Return the folder of a replica."""
+    made = tmp_path / "replica"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
 def home(folder: Path, clock: SetClock) -> Iterator[Home]:
     with open_home(folder, clock) as home:
         yield home

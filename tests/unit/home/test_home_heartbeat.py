@@ -65,12 +65,6 @@ def cut_power(folder: Path) -> None:
             path.unlink()
         elif path.name.endswith("-mark"):
             path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
-    (folder / "heartbeat" / "running").write_text("another")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -266,13 +260,6 @@ def test_a_replica_needs_a_heartbeat_and_an_address(folder: Path) -> None:
 
 
 # --- the replica
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    made = tmp_path / "replica"
-    made.mkdir()
-    return made
 
 
 def shipping(store: Path, **more: Any) -> Settings:

@@ -34,18 +34,6 @@ from torpor.workbook import Workbook
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    made = tmp_path / "replica"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def home(folder: Path, store: Path) -> Iterator[Home]:
     with beating(folder, store) as home:
         yield home
