@@ -11,6 +11,7 @@ Segments, packs and snapshots are made small, so that every point is passed with
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -46,6 +47,13 @@ class SmallLog(Log):
     @classmethod
     def open(cls, *args: Any, **more: Any) -> Any:
         return super().open(*args, **{**more, "segment_bytes": SEGMENT})
+
+
+async def work_as_task(book: Workbook, text: str) -> None:
+    """Append, by a transaction, what another task must not wait for."""
+    async with book.transaction():
+        book.write("workspace", "/task.bin", os.urandom(500))
+        book.append("note.added", {"text": text})
 
 
 def shrink() -> None:
@@ -245,6 +253,8 @@ class Session:
                     with book.transaction():
                         book._store.execute(f"CREATE TABLE IF NOT EXISTS mine{self.number} (a)")
                         book.append("note.added", {"text": text})
+                elif kind == 5 and not self.lone:
+                    asyncio.run(work_as_task(book, text))
                 elif kind == 4:
                     book.append("note.added", {"text": text}, durability="replicated")
                     self.say("sent", name, text)

@@ -41,6 +41,9 @@ class FileLog:
     def wait(self, level: Level) -> None:
         pass
 
+    async def arrive(self, level: Level) -> None:
+        pass
+
     def settled(self, txn: int) -> None:
         self.write("settled", txn, "", "")
 

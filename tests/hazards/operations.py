@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,8 @@ CASES: dict[str, Case] = {
     "Workbook.rewind": lambda book: book.rewind(2),
     "Workbook.branches": lambda book: book.rewind(2) and book.branches(),
     "Workbook.verify": lambda book: book.verify().require(),
+    "Workbook.append_async": lambda book: asyncio.run(book.append_async("note.added", {"n": 1})),
+    "Journal.append_async": lambda book: asyncio.run(book.journal.append_async("note.added", {}, key="as a task")),
     "Journal.append": lambda book: book.journal.append("note.added", {}),
     "Journal.events": lambda book: _fold(book.journal.events(1, limit=2)),
     "Journal.upcoming": _upcoming,

@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
+from anyio import to_thread
 
 from torpor.base.errors import AgentQuarantined, DurabilityRefused, HeartbeatError, HeartbeatStalled, TorporError
 from torpor.base.faults import point
@@ -177,9 +178,28 @@ class Keeper:
             HeartbeatFenced, HeartbeatStalled, HeartbeatFailed: it may be there or not.
 
         """
-        shipper = self._shipper
-        if shipper is None:
+        shipper = self._ships()
+        self._await_snapshot(lane)
+        shipper.wait(max(lsn, lane.known.at_lsn), LOG_STALL_SECONDS)
+
+    async def shipped(self, lane: OpenLane, lsn: int) -> None:
+        """Wait for the same as a task.
+
+        Raises:
+            HeartbeatFenced, HeartbeatStalled, HeartbeatFailed: it may be there or not.
+
+        """
+        shipper = self._ships()
+        if lane.known.snapshot == NONE:
+            await to_thread.run_sync(self._await_snapshot, lane)
+        await shipper.arrive(max(lsn, lane.known.at_lsn))
+
+    def _ships(self) -> Shipper:
+        if self._shipper is None:
             raise DurabilityRefused(path=self.folder, asked="replicated", reason="there is no replica")
+        return self._shipper
+
+    def _await_snapshot(self, lane: OpenLane) -> None:
         with self._lock:
             if lane.known.snapshot == NONE:
                 self._wanted.set()
@@ -187,7 +207,6 @@ class Keeper:
                     raise HeartbeatStalled(
                         path=self.log.path, seconds=LOG_STALL_SECONDS, limit=LOG_STALL_SECONDS, waiting=1
                     )
-        shipper.wait(max(lsn, lane.known.at_lsn), LOG_STALL_SECONDS)
 
     def _known(self, agent: str) -> Known | None:
         """Return what is known of an agent: of one that is awake, what its lane goes by (the lock is held)."""

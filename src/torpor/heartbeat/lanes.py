@@ -46,6 +46,10 @@ class Owner(Protocol):
         """Wait until a record, and the snapshot that it builds on, are in the replica."""
         ...
 
+    async def shipped(self, lane: OpenLane, lsn: int) -> None:
+        """Do the same as a task."""
+        ...
+
     def left(self, lane: OpenLane, *, clean: bool) -> None:
         """Note that a lane has ended."""
         ...
@@ -175,6 +179,13 @@ class LaneTicket:
         self._owner.refuse_fenced()
         if level >= Level.REPLICATED:
             self._owner.replicated(self._lane, self._lsn)
+
+    async def arrive(self, level: Level) -> None:
+        """Wait, as a task, until the commit is as safe as asked; see `workbook.Ticket`."""
+        await self._owner.log.arrive(self._lsn)
+        self._owner.refuse_fenced()
+        if level >= Level.REPLICATED:
+            await self._owner.shipped(self._lane, self._lsn)
 
 
 def head_text(head: bytes) -> str:

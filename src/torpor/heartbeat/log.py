@@ -23,6 +23,7 @@ from torpor.heartbeat.folder import Folder, SegmentFacts
 from torpor.heartbeat.records import Damage, Record
 from torpor.heartbeat.segment import BLOCK_BYTES
 from torpor.heartbeat.stream import Stream, failure
+from torpor.heartbeat.tasks import Tasks
 
 _OWNER: Final = "owner"
 
@@ -36,6 +37,7 @@ class Log(Stream):
         super().__init__(folder, clock)
         self._claim = claim
         self._cursor = Cursor(folder)
+        self._tasks = Tasks("torpor-sync", self.wait, lambda: self.durable, self.stalled)
         _logs.add(self)
 
     @classmethod
@@ -85,6 +87,18 @@ class Log(Stream):
             if isinstance(error, OSError):
                 raise failure(folder, error) from error
             raise
+
+    async def arrive(self, lsn: int) -> None:
+        """Return when the record `lsn` is durable, as `wait` does; the event loop goes on meanwhile.
+
+        Where the task is cancelled, the record stays on its way.
+
+        Raises:
+            HeartbeatError: as `wait` does.
+
+        """
+        if lsn > self.durable:
+            await self._tasks.arrive(lsn)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -195,7 +209,13 @@ class Log(Stream):
             raise
         self._give_up()
 
+    def forget(self) -> None:
+        """Be of no use any more: this is a forked child, and the log is its parent's."""
+        super().forget()
+        self._tasks.forget()
+
     def _give_up(self) -> None:
+        self._tasks.close()
         self._cursor.close()
         self._folder.close()
         try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -35,10 +36,11 @@ from torpor.base.errors import (
     StoreRefused,
     TorporError,
 )
-from torpor.base.limits import PACK_BYTES
+from torpor.base.limits import LOG_STALL_SECONDS, PACK_BYTES
 from torpor.heartbeat.records import Record, encoded_size
 from torpor.heartbeat.replica import Replica
 from torpor.heartbeat.retention import Upkeep
+from torpor.heartbeat.tasks import Tasks
 
 State = Literal["starting", "shipping", "failing", "ended", "stopped"]
 
@@ -174,6 +176,9 @@ class Shipper:
         self._gaps = 0
         self._upkeep_error = ""
         self._threads: list[threading.Thread] = []
+        self._tasks = Tasks(
+            "torpor-shipped", partial(self.wait, timeout_s=LOG_STALL_SECONDS), lambda: self._shipped, self._stalled
+        )
 
     def start(self) -> None:
         """Begin; nothing is waited for, and nothing can fail here."""
@@ -207,7 +212,9 @@ class Shipper:
                 self._state = "stopped"
             self._done.notify_all()
             self._work.notify_all()
-            return self._shipped >= self._log.durable
+            complete = self._shipped >= self._log.durable
+        self._tasks.close()
+        return complete
 
     def wait(self, lsn: int, timeout_s: float) -> None:
         """Wait until the record of a number is in the replica.
@@ -220,16 +227,34 @@ class Shipper:
         """
         until = time.monotonic() + timeout_s
         with self._lock:
-            if lsn > self._wanted:
-                self._wanted = lsn
-                self._work.notify_all()
+            self._want(lsn)
             while self._shipped < lsn:
                 if self._end is not None:
                     raise self._end
                 left = until - time.monotonic()
                 if left <= 0 or not self._done.wait(left):
-                    waiting = max(0, self._log.durable - self._shipped)
-                    raise HeartbeatStalled(path=self._replica.url, seconds=timeout_s, limit=timeout_s, waiting=waiting)
+                    raise self._stalled(timeout_s)
+
+    async def arrive(self, lsn: int) -> None:
+        """Return when the record of a number is in the replica, as `wait` does; the event loop goes on meanwhile.
+
+        Raises:
+            HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused, HeartbeatStalled, HeartbeatClosed: as for `wait`.
+
+        """
+        with self._lock:
+            self._want(lsn)
+        if self._shipped < lsn:
+            await self._tasks.arrive(lsn)
+
+    def _want(self, lsn: int) -> None:
+        if lsn > self._wanted:
+            self._wanted = lsn
+            self._work.notify_all()
+
+    def _stalled(self, seconds: float) -> HeartbeatStalled:
+        waiting = max(0, self._log.durable - self._shipped)
+        return HeartbeatStalled(path=self._replica.url, seconds=seconds, limit=seconds, waiting=waiting)
 
     def lag(self) -> Lag:
         """Return how far the replica is behind."""

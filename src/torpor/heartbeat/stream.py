@@ -370,9 +370,14 @@ class Stream:
         with self._lock:
             if self._failed or self._forked:
                 self._refuse()
+        raise self.stalled(timeout_s)
+
+    def stalled(self, timeout_s: float) -> HeartbeatStalled:
+        """Return what is to be said to who has waited for so many seconds in vain."""
+        with self._lock:
             waiting = sum(batch.last - batch.group + 1 for batch in self._batches)
         taken = time.monotonic() - self._began
-        raise HeartbeatStalled(path=self.path, seconds=taken, limit=timeout_s, waiting=waiting)
+        return HeartbeatStalled(path=self.path, seconds=taken, limit=timeout_s, waiting=waiting)
 
     def forget(self) -> None:
         """Be of no use any more: this is a forked child, and the log is its parent's."""

@@ -65,6 +65,15 @@ class Ticket(Protocol):
         """
         ...
 
+    async def arrive(self, level: Level) -> None:
+        """Do the same as a task: the others of the event loop go on meanwhile.
+
+        Raises:
+            TorporError: as for `wait`.
+
+        """
+        ...
+
 
 class Lane(Protocol):
     """What the log gives to one open workbook."""
@@ -213,6 +222,10 @@ class Recorder(Protocol):
 
     def wait(self, ticket: Ticket, level: Level | None) -> None:
         """Wait until a commit is as safe as asked."""
+        ...
+
+    async def arrive(self, ticket: Ticket, level: Level | None) -> None:
+        """Do the same as a task."""
         ...
 
     def finish(self) -> Standing | None:

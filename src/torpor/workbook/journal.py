@@ -23,7 +23,7 @@ from torpor.base.errors import EventRefused, EventTooLarge, InternalError, KeyRe
 from torpor.base.finite import has_strange_number
 from torpor.base.ids import format_id
 from torpor.base.limits import EVENT_BODY_MAX, EVENTS_PAGE, KIND_MAX, LABEL_MAX
-from torpor.workbook.commits import Head, Row
+from torpor.workbook.commits import Head, Row, Ticket
 from torpor.workbook.store import Store, Transaction
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
@@ -112,36 +112,73 @@ class Journal:
         """
         faults.point("append.begun")
         text = encode_body(kind, body)
-        if span is not None:
-            _check_label("span", span)
-        if key is not None:
-            _check_label("key", key)
-        links = (span, parent, key)
+        links = _checked(span, parent, key)
         store = self._store
         level = None if durability is None else store.level(durability)
         transaction = store.current()
         if transaction is not None:
             transaction.raise_level(level)
             return self._put(transaction, kind, text, links)
-        scribe = store.scribe
-        ticket = None
-        with store.lock:
-            head = store.head
-            if head is not None and key is None and (scribe is None or scribe.plain):
-                # A lone INSERT is a transaction by itself. Spelling it out as one costs a tenth of the time.
-                head, row = self._next(head, head[2] + 1, kind, text, links)
-                store.head = None  # whatever interrupts what follows, a stale head is never built upon
-                ticket = store.insert_event(head, row)
-                faults.point("append.committed")
-                store.head = head
-                if scribe is None:
-                    return head[0]
-        # From here on outside of the lock: whoever waits for a log must not hold it.
-        if ticket is not None and scribe is not None and head is not None:
-            scribe.wait(ticket, level)
-            return head[0]
+        if key is None:
+            seq, ticket = self._insert(kind, text, links)
+            # The lock is released: whoever waits for a log must not hold it.
+            if ticket is not None and store.scribe is not None:
+                store.scribe.wait(ticket, level)
+            if seq:
+                return seq
         with store.writing(durability) as transaction:
             return self._put(transaction, kind, text, links)
+
+    async def append_async(
+        self,
+        kind: str,
+        body: dict[str, Any] | msgspec.Struct,
+        *,
+        span: str | None = None,
+        parent: int | None = None,
+        key: str | None = None,
+        durability: str | None = None,
+    ) -> int:
+        """Append one event, as `append` does; the other tasks of the event loop go on while it is made durable.
+
+        Where the task is cancelled meanwhile the event stays, and is as durable as it got.
+        """
+        store = self._store
+        if store.current() is not None:
+            return self.append(kind, body, span=span, parent=parent, key=key, durability=durability)
+        if store.scribe is None:  # SQLite itself syncs, in the thread that commits
+            from anyio import to_thread  # noqa: PLC0415  (whoever has an event loop has paid for it)
+
+            return await to_thread.run_sync(
+                lambda: self.append(kind, body, span=span, parent=parent, key=key, durability=durability)
+            )
+        faults.point("append.begun")
+        text = encode_body(kind, body)
+        links = _checked(span, parent, key)
+        level = None if durability is None else store.level(durability)
+        if key is None:
+            seq, ticket = self._insert(kind, text, links)
+            if ticket is not None:
+                await store.scribe.arrive(ticket, level)
+            if seq:
+                return seq
+        async with store.writing(durability) as transaction:
+            return self._put(transaction, kind, text, links)
+
+    def _insert(self, kind: str, text: str, links: Links) -> tuple[int, Ticket | None]:
+        """Append one event without a transaction around it; its number is 0 where it needs one."""
+        store = self._store
+        with store.lock:
+            scribe, head = store.scribe, store.head
+            if head is None or not (scribe is None or scribe.plain):
+                return 0, None
+            # A lone INSERT is a transaction by itself. Spelling it out as one costs a tenth of the time.
+            head, row = self._next(head, head[2] + 1, kind, text, links)
+            store.head = None  # whatever interrupts what follows, a stale head is never built upon
+            ticket = store.insert_event(head, row)
+            faults.point("append.committed")
+            store.head = head
+            return head[0], ticket
 
     def upcoming(self) -> int:
         """Return the number that the next event of the open transaction will have.
@@ -305,6 +342,14 @@ def is_kind(kind: str) -> bool:
 def is_label(label: object) -> bool:
     """Report whether something is a text that can be a span or a key."""
     return isinstance(label, str) and 0 < len(label) <= LABEL_MAX and label.isprintable()
+
+
+def _checked(span: str | None, parent: int | None, key: str | None) -> Links:
+    if span is not None:
+        _check_label("span", span)
+    if key is not None:
+        _check_label("key", key)
+    return span, parent, key
 
 
 def _check_label(part: str, label: str) -> None:

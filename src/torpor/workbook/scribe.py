@@ -179,6 +179,16 @@ class Scribe:
         ticket.wait(self.level if level is None else level)
         faults.point("record.acknowledged")
 
+    async def arrive(self, ticket: Ticket, level: Level | None) -> None:
+        """Wait, as a task, until a commit is as safe as asked; the store's lock is released.
+
+        Raises:
+            TorporError: as the log says.
+
+        """
+        await ticket.arrive(self.level if level is None else level)
+        faults.point("record.acknowledged")
+
     # --- what the log asks for ---
 
     def standing(self) -> Standing:

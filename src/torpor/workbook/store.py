@@ -122,15 +122,30 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(committing=kind is None)
+        if self.ticket is not None and self.store.scribe is not None:
+            self.store.scribe.wait(self.ticket, self.level)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(committing=kind is None)
+        if self.ticket is not None and self.store.scribe is not None:
+            await self.store.scribe.arrive(self.ticket, self.level)
+
+    def _end(self, *, committing: bool) -> None:
         store = self.store
         if store.transaction is not self:
             # In a forked child: the transaction is the parent's, which alone may end it.
-            if kind is None:
+            if committing:
                 raise WorkbookClosed(path=store.path)
             return
         store.head = None
         try:
-            if kind is None:
+            if committing:
                 self._commit()
                 store.head = self.head
         finally:
@@ -142,8 +157,6 @@ class Transaction:
                     store.scribe.undone()
             finally:
                 store.lock.release()
-        if self.ticket is not None and store.scribe is not None:
-            store.scribe.wait(self.ticket, self.level)
 
     def raise_level(self, level: Level | None) -> None:
         """Have the commit be at least as safe as a part of the transaction asks."""
@@ -200,6 +213,14 @@ class Savepoint:
         if not self.store.db.in_transaction:
             raise TransactionLost(path=self.store.path)
         self.store.execute("RELEASE part")
+
+    async def __aenter__(self) -> Transaction:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
 
 
 class Store:

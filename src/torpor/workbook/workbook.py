@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -196,7 +196,8 @@ class Workbook:
     def transaction(self, *, durability: str | None = None) -> Transaction | Savepoint:
         """Return a `with` block whose facts are committed together when it ends, or not at all if it raises.
 
-        A block inside another is undone alone. Don't await inside: gather the facts first, then write them.
+        A block inside another is undone alone. Don't await inside: gather the facts first, then write them. As an
+        `async with` block it lets other tasks go on while a log makes the commit durable.
 
         Args:
             durability: "file", "heartbeat" or "replicated", where the commit is to have another class than the
@@ -221,6 +222,19 @@ class Workbook:
     ) -> int:
         """Append an event and return its number; see `Journal.append`."""
         return self.journal.append(kind, body, span=span, parent=parent, key=key, durability=durability)
+
+    def append_async(
+        self,
+        kind: str,
+        body: dict[str, Any] | msgspec.Struct,
+        *,
+        span: str | None = None,
+        parent: int | None = None,
+        key: str | None = None,
+        durability: str | None = None,
+    ) -> Coroutine[Any, Any, int]:
+        """Append an event as a task; see `Journal.append_async`."""
+        return self.journal.append_async(kind, body, span=span, parent=parent, key=key, durability=durability)
 
     def events(
         self, after: int = 0, *, span: str | None = None, limit: int | None = None, set_aside: bool = True

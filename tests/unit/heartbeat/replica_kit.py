@@ -246,6 +246,9 @@ class Lane:
     def wait(self, level: Level) -> None:
         """Wait for nothing: all is in memory."""
 
+    async def arrive(self, level: Level) -> None:
+        """Wait for nothing either."""
+
 
 def opened(path: Path, log: MemoryLog, clock: SetClock) -> Workbook:
     return Workbook.open(path, clock=clock, durability=Durability("heartbeat", "NORMAL", log=log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,10 @@ class Slip:
         self.log.waited.append((self.txn, level))
         if self.log.waits_fail:
             raise HeartbeatFailed(path="memory", reason="told to")
+
+    async def arrive(self, level: Level) -> None:
+        await asyncio.sleep(0)
+        self.wait(level)
 
 
 @dataclass

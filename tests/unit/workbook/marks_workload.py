@@ -29,6 +29,9 @@ class Log:
     def wait(self, level: Level) -> None:
         pass
 
+    async def arrive(self, level: Level) -> None:
+        pass
+
     def settled(self, txn: int) -> None:
         pass
 
