@@ -1,4 +1,4 @@
-"""`python -m bench [TABLE ...] [--rounds N] [--write] [--quick]`: print the report; keep it in docs/benchmarks.md.
+"""`python -m bench [SUITE|TABLE ...] [--rounds N] [--write] [--quick]`: print a report; keep it in docs/benchmarks.md.
 
 Run it from the root of the repository, on a machine that does nothing else.
 """
@@ -34,31 +34,39 @@ from bench import (
     tenants,
 )
 from bench.agents import MIB
-from bench.report import Table
+from bench.report import Table, report_parts
 
 _ROUNDS: Final = 5
 _HOME: Final = Path("build/bench")
 _REPORT: Final = Path("docs/benchmarks.md")
 
-TABLES: Final[dict[str, Callable[..., Table]]] = {
-    "floor": floor.run,
-    "commits": commits.run,
-    "batches": batches.run,
-    "sizes": sizes.run,
-    "opening": opening.run,
-    "importing": importing.run,
-    "briefing": briefing.run,
-    "sleeping": sleeping.run,
-    "freezing": freezing.run,
-    "cloning": cloning.run,
-    "tenants": tenants.run,
-    "many": many.run,
-    "going_back": going_back.run,
-    "capture": capture.run,
-    "group": group_commit.run,
-    "beating": beating.run,
-    "replicating": replicating.run,
+SUITES: Final[dict[str, dict[str, Callable[..., Table]]]] = {
+    "workbook": {
+        "commits": commits.run,
+        "batches": batches.run,
+        "sizes": sizes.run,
+        "opening": opening.run,
+        "importing": importing.run,
+        "briefing": briefing.run,
+    },
+    "lifecycle": {
+        "sleeping": sleeping.run,
+        "freezing": freezing.run,
+        "cloning": cloning.run,
+        "tenants": tenants.run,
+        "many": many.run,
+        "going_back": going_back.run,
+    },
+    "heartbeat": {
+        "capture": capture.run,
+        "group": group_commit.run,
+        "beating": beating.run,
+        "replicating": replicating.run,
+    },
 }
+"""What is measured together, each under a floor of its own."""
+
+TABLES: Final = {name: run for suite in SUITES.values() for name, run in suite.items()}
 
 _QUICK: Final[dict[str, dict[str, Any]]] = {
     "sleeping": {"agents": 50},
@@ -79,55 +87,75 @@ _TRIAL: Final = "**A trial with few rounds and small numbers: none of these figu
 _LEAD: Final = """\
 # Benchmarks
 
-Torpor, its peers and the floor under all of them, measured by `make bench` in one run on one machine. Peers take turns,
-so that noise hits all; every figure is the median of at least five rounds (in tables 1 and 2 raw and Torpor take three
-turns in each; in tables 7, 9 and 12 percentiles are over all single operations), and each turn is a fresh process.
-Peers run with their defaults, and what their connections report of themselves stands beside the figures. fsyncs are
-counted by strace in runs of their own. Losses are shown like wins. Tables 7 to 12 are about the lifecycle of agents, 13
-to 16 about the heartbeat. Other machines will differ: compare figures within one run only, and read them beside the
-floor. No test depends on a timing.
+Torpor, its peers and the floor under all of them, measured by `make bench`. Each suite is one run on one machine, whose
+state stands above its tables. Peers take turns, so that noise hits all; every figure is the median of at least five
+rounds, unless the table says otherwise (in tables 1 and 2 raw and Torpor take three turns in each; in tables 7, 9 and
+12 percentiles are over all single operations), and each turn is a fresh process. Peers run with their defaults, and
+what their connections report of themselves stands beside the figures. fsyncs are counted by strace in runs of their
+own. Losses are shown like wins. Other machines will differ: compare figures within one suite only, and read them beside
+its floor. No test depends on a timing.
 """
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"some of: {', '.join(TABLES)}; all unless given")
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="SUITE|TABLE",
+        help=f"some of the suites {', '.join(SUITES)}, or of the tables {', '.join(TABLES)}; all unless given",
+    )
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help=f"rounds of each figure (default {_ROUNDS})")
-    parser.add_argument("--write", action="store_true", help=f"also write the report to {_REPORT}")
+    parser.add_argument("--write", action="store_true", help=f"also put whole suites into {_REPORT}")
     parser.add_argument("--quick", action="store_true", help="one round with small numbers, to see that all runs")
     parser.add_argument(
         "--home", type=Path, default=_HOME, help=f"folder on the file system to measure (default: {_HOME})"
     )
     given = parser.parse_args()
-    strange = [name for name in given.tables if name not in TABLES]
+    strange = [name for name in given.what if name not in TABLES and name not in SUITES]
     if strange:
-        parser.error(f"no table is called {strange[0]}")
-    if given.write and (given.tables or given.quick):
-        parser.error(f"{_REPORT} is one whole run: with --write, name no tables and be not --quick")
+        parser.error(f"no suite or table is called {strange[0]}")
+    if given.write and (given.quick or any(name in TABLES for name in given.what)):
+        parser.error(f"{_REPORT} has whole suites: with --write, name no tables and be not --quick")
     return given
+
+
+def _measured(
+    suite: str, tables: dict[str, Callable[..., Table]], home: Path, given: argparse.Namespace, described: str
+) -> str:
+    """Measure some tables of a suite, and return its part of the report."""
+    begun = time.perf_counter()
+    times = 1 if given.quick else given.rounds
+    parts = [f"## The {suite}\n", *([_TRIAL] if given.quick else []), described]
+    for name, run in {"floor": floor.run, **tables}.items():
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        parts.append(run(home, times, **(_QUICK.get(name, {}) if given.quick else {})).text())
+    minutes = (time.perf_counter() - begun) / 60
+    parts.append(f"The run took {minutes:.1f} minutes.\n")
+    return "\n".join(parts)
 
 
 def main() -> None:
     """Measure and print."""
     given = _arguments()
-    begun = time.perf_counter()
-    parts = [_LEAD, *([_TRIAL] if given.quick else [])]
-    times = 1 if given.quick else given.rounds
     given.home.mkdir(parents=True, exist_ok=True)
+    measured = {}
     with tempfile.TemporaryDirectory(dir=given.home) as folder:
         home = Path(folder).resolve()
-        parts.append("\n".join(["## Machine", "", *machine.describe(home), ""]))
-        for name in given.tables or TABLES:
-            print(f"measuring {name} …", file=sys.stderr, flush=True)
-            smaller = _QUICK.get(name, {}) if given.quick else {}
-            parts.append(TABLES[name](home, times, **smaller).text())
-    minutes = (time.perf_counter() - begun) / 60
-    parts.append(f"The run took {minutes:.1f} minutes.\n")
-    report = "\n".join(parts)
-    print(report)
+        described = "\n".join([*machine.describe(home), ""])  # once: after a suite the load is our own
+        for suite, tables in SUITES.items():
+            wanted = {
+                name: run for name, run in tables.items() if not given.what or suite in given.what or name in given.what
+            }
+            if wanted:
+                measured[suite] = _measured(suite, wanted, home, given, described)
+                print(measured[suite])
     if given.write:
         _REPORT.parent.mkdir(parents=True, exist_ok=True)
-        _REPORT.write_text(report, encoding="utf-8")
+        before = _REPORT.read_text(encoding="utf-8") if _REPORT.exists() else ""
+        parts = report_parts(before) | {f"## The {suite}": text for suite, text in measured.items()}
+        ordered = [parts[f"## The {suite}"] for suite in SUITES if f"## The {suite}" in parts]
+        _REPORT.write_text("\n".join([_LEAD, *ordered]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count as numbers
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ from bench.payload import MESSAGE
 from bench.syncs import mark
 from torpor.heartbeat import Settings
 from torpor.home import Home, restore_all
+from torpor.workbook import Workbook
 
 TEMPLATE: Final = "template"
 TENANT: Final = "acme"
@@ -35,6 +38,7 @@ _OTHER_BOOT: Final = "00000000-0000-4000-8000-000000000000"
 _now = time.perf_counter
 
 Append = Callable[[], object]
+Appended = Callable[[], Awaitable[object]]
 
 
 def herd(folder: Path, *, place: str, agents: int) -> dict[str, Any]:
@@ -64,31 +68,34 @@ def _raw(path: Path) -> apsw.Connection:
 
 
 @contextmanager
-def appends(place: Path, how: str, agents: int, replica: str = "") -> Iterator[tuple[list[Append], Home | None]]:
+def appends(
+    place: Path, how: str, agents: int, replica: str = "", *, tasks: bool = False
+) -> Iterator[tuple[list[Any], Home | None]]:
     """Open so many files or agents of a herd, and give for each the call that stores one durable message.
 
-    Every file has been written once then: its log is there.
+    Every file has been written once then: its log is there. For tasks, the calls return what is to be awaited.
     """
     with ExitStack() as stack:
         home = None
+        books: list[Workbook] = []
         if how == "raw":
             calls = [_raw_append(stack, place / "raw" / f"{number}.db") for number in range(agents)]
         else:
             settings = None if how == "file" else Settings(replica=replica, drill_s=0.0)
             home = stack.enter_context(Home.open(place / how, durability=how, heartbeat=settings))
-            calls = []
             for record, _ in zip(list(home.ledger.agents(tenant=TENANT)), range(agents), strict=False):
                 home.wake(record.name)
-                calls.append(_append(stack.enter_context(home.using(record.name)).append, how))
+                books.append(stack.enter_context(home.using(record.name)))
+            calls = [_append(book.append, how) for book in books]
         if how == "replicated":
             _written(calls, min(_TOGETHER, agents), agents)
         else:
             for call in calls:
                 call()
-        yield calls, home
+        yield [_append(book.append_async, how) for book in books] if tasks else calls, home
 
 
-def _append(append: Callable[..., int], how: str) -> Append:
+def _append(append: Callable[..., Any], how: str) -> Callable[[], Any]:
     return lambda: append("note.added", MESSAGE, durability=how)
 
 
@@ -132,6 +139,23 @@ def _written(calls: list[Append], writers: int, total: int) -> tuple[float, list
     return took, [each for one in taken for each in one]
 
 
+async def _awaited(calls: list[Appended], writers: int, total: int) -> tuple[float, list[float]]:
+    """Do as `_written` does by tasks of one event loop, in place of threads."""
+    tickets = numbers()
+    taken: list[float] = []
+
+    async def write(number: int) -> None:
+        mine = cycle(calls[number::writers])
+        while next(tickets) < total:
+            begun = _now()
+            await next(mine)()
+            taken.append(_now() - begun)
+
+    begun = _now()
+    await asyncio.gather(*(write(number) for number in range(writers)))
+    return _now() - begun, taken
+
+
 def _alone(call: Append, total: int) -> tuple[float, list[float]]:
     taken = []
     begun = _now()
@@ -142,7 +166,9 @@ def _alone(call: Append, total: int) -> tuple[float, list[float]]:
     return _now() - begun, taken
 
 
-def appended(folder: Path, *, place: str, how: str, agents: int, writers: int, count: int) -> dict[str, Any]:
+def appended(  # noqa: PLR0913  (named)
+    folder: Path, *, place: str, how: str, agents: int, writers: int, count: int, tasks: bool = False
+) -> dict[str, Any]:
     """Store `count` messages, each durable before its writer goes on.
 
     Args:
@@ -152,13 +178,17 @@ def appended(folder: Path, *, place: str, how: str, agents: int, writers: int, c
         agents: how many of them are open.
         writers: how many threads write; each has agents of its own.
         count: messages, together.
+        tasks: whether the writers are tasks of one event loop instead.
 
     """
     replica = f"file://{folder}" if how == "replicated" else ""
-    with appends(Path(place), how, agents, replica) as (calls, _):
+    with appends(Path(place), how, agents, replica, tasks=tasks) as (calls, _):
         before = os.times()
         mark()
-        took, taken = _written(calls, writers, count) if writers > 1 else _alone(calls[0], count)
+        if tasks:
+            took, taken = asyncio.run(_awaited(calls, writers, count))
+        else:
+            took, taken = _written(calls, writers, count) if writers > 1 else _alone(calls[0], count)
         mark()
         after = os.times()
     return {

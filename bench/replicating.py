@@ -25,7 +25,7 @@ _LAG_TARGET_S: Final = 1.5
 _OBJECTS_TARGET: Final = 3.0
 _RESTORE_TARGET_S: Final = 2.0
 _FEW: Final = 3
-"""Rounds of 30 seconds each are enough of these."""
+"""Rounds of these take long, and differ little."""
 
 _COMMITS: Final = 10
 """Commits of each agent that a power cut takes from its file."""
@@ -37,7 +37,7 @@ def run(
     *,
     agents: int = 1000,
     rate: float = 500,
-    seconds: float = 30,
+    seconds: float = 20,
     size: int = 100 * MIB,
 ) -> Table:
     """Measure what replicating takes, how far it lags, and how long it takes to come back."""

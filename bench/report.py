@@ -30,7 +30,19 @@ class Table:
         rule = ["---", *["---:"] * (len(self.heads) - 1)]
         lines = [f"| {' | '.join(cells)} |" for cells in (self.heads, rule, *self.rows)]
         notes = [f"- {note}" for note in self.notes]
-        return "\n".join([f"## {self.title}", "", self.lead, "", *lines, "", *notes, ""])
+        return "\n".join([f"### {self.title}", "", self.lead, "", *lines, "", *notes, ""])
+
+
+def report_parts(report: str) -> dict[str, str]:
+    """Return the suites of a report that was written earlier, by their headings."""
+    found: dict[str, str] = {}
+    heading = ""
+    for line in report.splitlines(keepends=True):
+        if line.startswith("## "):
+            heading = line.strip()
+        if heading:
+            found[heading] = found.get(heading, "") + line
+    return found
 
 
 def gap(title: str, reason: str, heads: Sequence[str]) -> list[str]:

@@ -227,7 +227,9 @@ class Shipper:
         """
         until = time.monotonic() + timeout_s
         with self._lock:
-            self._want(lsn)
+            if lsn > self._wanted:
+                self._wanted = lsn
+                self._work.notify_all()
             while self._shipped < lsn:
                 if self._end is not None:
                     raise self._end
@@ -242,15 +244,8 @@ class Shipper:
             HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused, HeartbeatStalled, HeartbeatClosed: as for `wait`.
 
         """
-        with self._lock:
-            self._want(lsn)
         if self._shipped < lsn:
             await self._tasks.arrive(lsn)
-
-    def _want(self, lsn: int) -> None:
-        if lsn > self._wanted:
-            self._wanted = lsn
-            self._work.notify_all()
 
     def _stalled(self, seconds: float) -> HeartbeatStalled:
         waiting = max(0, self._log.durable - self._shipped)
@@ -350,17 +345,14 @@ class Shipper:
                 self._packs += 1
                 self._last_pack = time.monotonic()
             self._shipped = lsn
-            self._keep_from(lsn)
+            self._buffer = [record for record in self._buffer if record.lsn > lsn]
+            self._buffered = sum(encoded_size(len(record.payload)) for record in self._buffer)
             self._state = "shipping"
             self._error, self._failing_since, self._failures = None, 0, 0
             self._caught_up = self._caught_up or lsn >= self._at_start
             self._done.notify_all()
         if self._told is not None:
             self._told(lsn)
-
-    def _keep_from(self, lsn: int) -> None:
-        self._buffer = [record for record in self._buffer if record.lsn > lsn]
-        self._buffered = sum(encoded_size(len(record.payload)) for record in self._buffer)
 
     def _pause(self) -> float:
         """Return the seconds until there may be something to do (the lock is held)."""
@@ -384,12 +376,10 @@ class Shipper:
             delay = self._rhythm.backoff_s if self._stopping else min(self._rhythm.backoff_max_s, doubled)
             self._failures += 1
             until = time.monotonic() + delay * (0.5 + self._entropy.token(1)[0] / 512)
-            while (left := until - time.monotonic()) > 0 and not self._is_hurried(delay):
+            while (left := until - time.monotonic()) > 0:
+                if self._stopping and (not self._flush or delay > self._rhythm.backoff_s):
+                    return
                 self._work.wait(left)
-
-    def _is_hurried(self, delay: float) -> bool:
-        """Report whether a wait after a failure is to be cut short (the lock is held)."""
-        return self._stopping and (not self._flush or delay > self._rhythm.backoff_s)
 
     def _finish(self, error: TorporError) -> None:
         with self._lock:

@@ -43,8 +43,9 @@ from torpor.workbook.paths import real_path
 from torpor.workbook.placing import clear_draft, place, refuse_remains
 from torpor.workbook.presence import holding
 from torpor.workbook.rest import Look, Made, be_born, look_at, made, tidying
-from torpor.workbook.store import Store, one_view
+from torpor.workbook.store import Store
 from torpor.workbook.trees import Trees, torn
+from torpor.workbook.view import one_view
 from torpor.workbook.volumes import Volumes
 
 _DIGEST: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")

@@ -26,7 +26,8 @@ from torpor.base.limits import MEMORY_CONTENT_MAX
 from torpor.workbook.commits import Row
 from torpor.workbook.fold import FoldedEntry
 from torpor.workbook.journal import Journal, encode_json
-from torpor.workbook.store import Store, one_view
+from torpor.workbook.store import Store
+from torpor.workbook.view import one_view
 
 _COLUMNS = "memory.entry, memory.kind, memory.content, memory.source, metadata, model, created, expires"
 _ALIVE = "(expires IS NULL OR expires > ?)"

@@ -30,8 +30,9 @@ from torpor.workbook.fold import FOLDED_KINDS, REWOUND, UNFOLDABLE, Booked, Cont
 from torpor.workbook.journal import Journal
 from torpor.workbook.lines import Lines, has, meet
 from torpor.workbook.memory import find_text, put_entry, retire
-from torpor.workbook.store import Store, one_view
+from torpor.workbook.store import Store
 from torpor.workbook.trees import RETIRED, Trees
+from torpor.workbook.view import one_view
 
 
 class Branch(msgspec.Struct, frozen=True):

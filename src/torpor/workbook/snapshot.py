@@ -28,8 +28,9 @@ from torpor.workbook.placing import clear_draft
 from torpor.workbook.presence import passing
 from torpor.workbook.rest import tidying
 from torpor.workbook.scribe import standing_of
-from torpor.workbook.store import Store, one_view
+from torpor.workbook.store import Store
 from torpor.workbook.tables import tables_of
+from torpor.workbook.view import one_view
 from torpor.workbook.weather import from_sqlite, from_system
 
 _MODE_PRIVATE: Final = 0o600

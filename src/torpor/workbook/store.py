@@ -32,8 +32,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, LiteralString, Self
@@ -486,22 +485,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextmanager
-def one_view(store: Store) -> Iterator[None]:
-    """Let several reads see one state of the file: that of the transaction around them, or one of their own.
-
-    Raises:
-        TransactionEntangled: another task's transaction is open.
-
-    """
-    with store.lock:
-        if store.current() is not None or store.db.in_transaction:
-            yield
-            return
-        store.execute("BEGIN")
-        try:
-            yield
-        finally:
-            store.roll_back()  # nothing was written

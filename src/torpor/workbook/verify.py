@@ -21,7 +21,8 @@ from torpor.workbook.journal import canonical, is_kind
 from torpor.workbook.lines import Lines, Rewind
 from torpor.workbook.paths import ancestors, normal_path
 from torpor.workbook.schema import strange_schema
-from torpor.workbook.store import GENESIS, Store, one_view
+from torpor.workbook.store import GENESIS, Store
+from torpor.workbook.view import one_view
 
 _COLUMNS: Final = "seq, id, time, kind, version, body, span, parent, key, hash, txn"
 _ID_VERSION: Final = 7

@@ -31,8 +31,9 @@ from torpor.base.errors import (
 from torpor.workbook.journal import Journal
 from torpor.workbook.paths import Volume, below, check_volume, normal_folder, normal_path
 from torpor.workbook.staging import Staging
-from torpor.workbook.store import Store, one_view
+from torpor.workbook.store import Store
 from torpor.workbook.trees import MODE_DEFAULT, Bytes, Trees, Usage, as_bytes, check_mode
+from torpor.workbook.view import one_view
 
 
 class FileStat(msgspec.Struct, frozen=True):
