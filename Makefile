@@ -4,19 +4,26 @@ BIN := .venv/bin
 # More than there are cores: half of the tests wait for disks, sockets and other processes.
 WORKERS ?= 4
 
-.PHONY: demo test check torture bench format lock clean
+# What Python has made of the sources once, no other process makes again: tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test lint check torture bench format lock clean
 
 demo: .venv/.base
 	$(BIN)/python demo/demo.py
 
-test: check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torture" --ignore tests/docs
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torture"
 
-check: .venv/.dev
+# mypy takes one core: meanwhile the other compiles the tests, which each worker would else do for itself.
+lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m compileall -q src
+	$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest --collect-only -qq >/dev/null; wait $$types
+
+check: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/docs
 
 torture: .venv/.dev

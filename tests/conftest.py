@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import signal
 import sys
@@ -29,6 +30,15 @@ sys.addaudithook(_stay_home)
 # A shell that starts something in the background has it ignore SIGINT, and every child inherits that: those that a test
 # interrupts would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave out what was collected here: thousands of tests, which stay.
+
+    Else each full collection walks through all of them, and so does that of each forked child, in pages of its own.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -157,8 +157,9 @@ class Zygote:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         script = str(FOLDER_OF_TESTS / "zygote.py")
+        env = environment({"OPENBLAS_NUM_THREADS": "1"})  # numpy would start threads, and no child would have them
         self._process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
         )
 
     def close(self) -> None:

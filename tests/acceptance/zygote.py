@@ -1,25 +1,39 @@
 """A process that has Torpor imported and forks a child for each command line.
 
-A `torpor` command of its own spends more than half a second on imports. Tests that start hundreds take a child of this
+A `torpor` command of its own spends nine tenths of its time on imports. Tests that start hundreds take a child of this
 process instead: it runs `torpor.main.main` with its own arguments, streams, folder and environment, and can be killed
 as any other. Nothing of Torpor is *used* before the fork: no workbook is open, no thread runs, no model is loaded.
+Everything is imported, though: also what a command line would import only when it needs it.
 
 Requests come as lines of JSON on standard input; answers go to standard output: the child's pid, then how it ended.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+import torpor
 import torpor.main
-import torpor.models.openai
-import torpor.service.briefing
 from torpor.testing.faults import kill_at, record
+
+
+def warm() -> None:
+    """Import all that a child may need."""
+    for module in pkgutil.walk_packages(torpor.__path__, "torpor."):
+        if not module.name.startswith("torpor.testing") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for late in ("anyio._backends._asyncio", "typer._adapters"):  # what libraries import when they are used
+        importlib.import_module(late)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
+        torpor.main.main(["--help"])  # and what they import to show something
+    assert len(os.listdir("/proc/self/task")) == 1, "a child has only the thread that forks"
 
 
 def child(asked: dict[str, Any]) -> int:
@@ -45,6 +59,7 @@ def child(asked: dict[str, Any]) -> int:
 
 def main() -> None:
     """Serve until standard input ends."""
+    warm()
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()

@@ -192,11 +192,15 @@ class Session:
         acked = self.heard("acked")[name]
         if not died.exists() or not died.read_text().startswith("worker") or begun[-1] in acked:
             return
-        tag = said.read_text()
+        session, point, tag = said.read_text().split()
+        if begun[-1].partition(".")[0] != session:
+            return  # it died before it had begun one: what is the last is an earlier death's, of whoever died then
         if tag == "before":
             assert begun[-1] not in notes, "not durable yet, and there"
         elif tag == "after":
             assert begun[-1] in notes, "durable, and gone"
+        with (self.folder.parent / "asked").open("a") as file:
+            file.write(f"{point}\n")
 
     def check_replica(self, home: Home, name: str) -> None:
         """Insist that the replica gives the agent as it lives."""

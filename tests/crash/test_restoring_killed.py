@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.crash import restoring_workload
-from tests.crash.restoring_workload import BACK_TO
+from tests.crash.restoring_workload import BACK_TO, WORKS
+from tests.crash.zygote import Warm
 from tests.unit.home.restore_kit import beating, forsake, live, seen_in, settled
 
 from torpor.base.errors import HomeRefused
 from torpor.home import Home
 from torpor.testing import record
-from torpor.testing.crash import crash_call
 from torpor.testing.portrait import Portrait
 
 MEMORY: Final = "/dev/shm"  # noqa: S108  (the tests make a folder of their own in it)
-ROOT: Final = Path(__file__).parents[2]
-WORKLOAD: Final = "tests.crash.restoring_workload"
 
 OFTEN: Final = ("ledger.", "aside.", "move.", "recovery.", "rebuild.")
 """The points that are killed at each time that they are reached; at others only the first time."""
@@ -66,7 +65,7 @@ def ada_of(folder: Path) -> Path:
 def points_of(work: str, folder: Path) -> list[tuple[str, int]]:
     """Do it once; returns the points that it reaches, and at which of their reachings to be killed."""
     with record() as reached:
-        getattr(restoring_workload, work)(str(folder))
+        WORKS[work](str(folder))
     return [
         (point, nth)
         for point, most in Counter(reached).items()
@@ -74,10 +73,19 @@ def points_of(work: str, folder: Path) -> list[tuple[str, int]]:
     ]
 
 
-def killed(work: str, folder: Path, point: str, nth: int) -> None:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
-    ended = crash_call(point, nth, f"{WORKLOAD}:{work}", str(folder), env=env)
-    assert ended.killed, (point, nth, ended)
+class Zygote(Warm):
+    """The process that forks the children."""
+
+    def kill(self, work: str, folder: Path, point: str, nth: int) -> None:
+        ended: dict[str, Any] = self.ask(folder=str(folder), work=work, point=point, nth=nth)
+        assert ended["code"] == -signal.SIGKILL, (point, nth, ended)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    found = Zygote(restoring_workload.__file__)
+    yield found
+    found.close()
 
 
 def kept(folder: Path) -> list[Portrait]:
@@ -86,7 +94,7 @@ def kept(folder: Path) -> list[Portrait]:
     return [seen_in(path) for path in files if path.exists()]
 
 
-def test_an_agent_that_is_put_back_is_as_before_or_as_after(copied: Callable[[], Path]) -> None:
+def test_an_agent_that_is_put_back_is_as_before_or_as_after(copied: Callable[[], Path], zygote: Zygote) -> None:
     folder = copied()
     before = seen_in(ada_of(folder))
     visited = points_of("put_back", folder)
@@ -95,7 +103,7 @@ def test_an_agent_that_is_put_back_is_as_before_or_as_after(copied: Callable[[],
     assert {"move.reserved", "move.copied", "move.committed", "aside.beside", "aside.placed"} <= {p for p, _ in visited}
     for point, nth in visited:
         folder = copied()
-        killed("put_back", folder, point, nth)
+        zygote.kill("put_back", folder, point, nth)
         with Home.open(folder / "home") as home:
             assert home.ledger.leftovers() == []
             assert sorted(os.listdir(folder / "home" / "agents")) == ["ada.workbook", "bob.workbook"]
@@ -109,7 +117,9 @@ def test_an_agent_that_is_put_back_is_as_before_or_as_after(copied: Callable[[],
         assert before in kept(folder)
 
 
-def test_an_agent_whose_file_is_damaged_comes_back_at_the_second_try(copied: Callable[[], Path]) -> None:
+def test_an_agent_whose_file_is_damaged_comes_back_at_the_second_try(
+    copied: Callable[[], Path], zygote: Zygote
+) -> None:
     folder = copied()
     before = seen_in(ada_of(folder))
     forsake(ada_of(folder))
@@ -119,7 +129,7 @@ def test_an_agent_whose_file_is_damaged_comes_back_at_the_second_try(copied: Cal
         folder = copied()
         forsake(ada_of(folder))
         damaged = ada_of(folder).read_bytes()
-        killed("bring_back", folder, point, nth)
+        zygote.kill("bring_back", folder, point, nth)
         restoring_workload.bring_back(str(folder))
         assert seen_in(ada_of(folder)) == before
         aside = list((folder / "home" / "replaced").glob("*.workbook"))
@@ -130,7 +140,7 @@ def test_an_agent_whose_file_is_damaged_comes_back_at_the_second_try(copied: Cal
                 assert book.last == before.last
 
 
-def test_there_is_never_half_a_home(copied: Callable[[], Path]) -> None:
+def test_there_is_never_half_a_home(copied: Callable[[], Path], zygote: Zygote) -> None:
     folder = copied()
     expected = {name: seen_in(folder / "home" / "agents" / f"{name}.workbook") for name in ("ada", "bob")}
     shutil.rmtree(folder / "home")
@@ -139,7 +149,7 @@ def test_there_is_never_half_a_home(copied: Callable[[], Path]) -> None:
     for point, nth in visited:
         folder = copied()
         shutil.rmtree(folder / "home")
-        killed("rebuild", folder, point, nth)
+        zygote.kill("rebuild", folder, point, nth)
         if point == "rebuild.placed":
             with pytest.raises(HomeRefused):
                 restoring_workload.rebuild(str(folder))

@@ -15,7 +15,7 @@ FAST = Durability("model", "OFF")
 """Power loss has tests of its own; here only the answers matter."""
 
 USUAL = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import msgspec
+import pytest
 import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -245,16 +246,8 @@ def one_life(path: Path, program: list[Any], death: int) -> Any:
             return None
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    program=programs,
-    delays=pauses,
-    other=pauses,
-    where=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3),
-)
-def test_a_program_ends_as_if_it_had_not_been_broken_off(
-    program: list[Any], delays: list[float], other: list[float], where: list[float]
-) -> None:
+def ends_alike(program: list[Any], delays: list[float], other: list[float], where: list[float]) -> None:
+    """Insist that a program which is broken off in places ends as it does in peace."""
     global world  # noqa: PLW0603  (the world is one)
     with tempfile.TemporaryDirectory() as folder:
         result, wanted, points, peace = in_peace(Path(folder) / "peace.workbook", program, delays)
@@ -278,6 +271,32 @@ def test_a_program_ends_as_if_it_had_not_been_broken_off(
         assert Counter(world.seen) == Counter(peace.seen)
         for name, count in peace.called.items():
             assert count <= world.called[name] <= count + len(where)
+
+
+broken_off = given(
+    program=programs,
+    delays=pauses,
+    other=pauses,
+    where=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@broken_off
+def test_a_program_ends_as_if_it_had_not_been_broken_off(
+    program: list[Any], delays: list[float], other: list[float], where: list[float]
+) -> None:
+    ends_alike(program, delays, other, where)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@broken_off
+def test_many_programs_end_as_if_they_had_not_been_broken_off(
+    program: list[Any], delays: list[float], other: list[float], where: list[float]
+) -> None:
+    ends_alike(program, delays, other, where)
 
 
 def plainly(result: Any) -> Any:

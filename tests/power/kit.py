@@ -45,6 +45,11 @@ def losses(run: Recorded, cuts: Iterable[Image], tmp_path: Path) -> tuple[int, l
     return count, found
 
 
+def is_lost(run: Recorded, cuts: Iterable[Image], tmp_path: Path, says: str = "") -> bool:
+    """Report whether something is wrong with one of the images, in these words; it looks no further than that one."""
+    return any(says in found for image in cuts for found in losses(run, [image], tmp_path)[1])
+
+
 def check(run: Recorded, tmp_path: Path, budget: int, seed: int = 1) -> int:
     """Insist that nothing is wrong with any image of a recorded workload, and return how many were tried."""
     count, found = losses(run, images(run.tape, seed=seed, budget=budget), tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.crash.ledger_workload import STEPS, TOUCHES
-from tests.power.kit import check, leave_out_syncs, losses, main_file
+from tests.power.kit import check, is_lost, leave_out_syncs, losses, main_file
 from tests.power.workload import checkpoint_every
 from tests.unit.ledger.kit import add, agent, content
 
@@ -81,14 +81,14 @@ def record(folder: Path, closings: frozenset[int] = frozenset()) -> Run:
 
 def test_no_change_is_lost_or_halved(desk: Path, tmp_path: Path) -> None:
     run = record(desk)
-    assert check(run, tmp_path, 500) > 250
+    assert check(run, tmp_path, 300) > 150
     assert run.taken_back > 0, "touches were synced: nothing here shows that losing one is harmless"
 
 
 def test_nothing_is_lost_across_checkpoints_closing_and_opening(desk: Path, tmp_path: Path) -> None:
     with checkpoint_every(8):
         run = record(desk, frozenset({4, 10, 15}))
-    assert check(run, tmp_path, 500) > 250
+    assert check(run, tmp_path, 300) > 150
 
 
 def test_a_ledger_is_made_whole_or_not_at_all(desk: Path, tmp_path: Path) -> None:
@@ -111,16 +111,14 @@ def test_without_the_syncs_of_the_log_changes_are_lost(desk: Path, tmp_path: Pat
 def test_without_the_syncs_of_the_folder_the_ledger_may_be_gone(desk: Path, tmp_path: Path) -> None:
     run = record(desk)
     run.tape.ops = [op for op in run.tape.ops if not isinstance(op, FolderSynced)]
-    _, found = losses(run, images(run.tape, seed=1, budget=60), tmp_path)
-    assert any("the ledger is gone" in line for line in found), found
+    assert is_lost(run, images(run.tape, seed=1, budget=60), tmp_path, "the ledger is gone")
 
 
 def test_without_the_syncs_of_the_file_checkpoints_lose_changes(desk: Path, tmp_path: Path) -> None:
     with checkpoint_every(8):
         run = record(desk)
     leave_out_syncs(run, main_file(run))
-    _, found = losses(run, images(run.tape, seed=1, budget=200), tmp_path)
-    assert found
+    assert is_lost(run, images(run.tape, seed=1, budget=200), tmp_path)
 
 
 @pytest.mark.torture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.power.kit import check, losses
+from tests.power.kit import check, is_lost, losses
 from tests.power.pair import AGENTS, HEARTBEAT, NAMES, Agents, Desk, Heart, HomeTape, Pair, taped, workbook
 from tests.power.workload import SMALL, append, checkpoint_every, fast_folder, forget, several, stream
 from tests.unit.workbook.kit import TickingClock
@@ -97,8 +97,8 @@ def record(desk: Path, steps: Sequence[Step], replica: Path | None = None, pair:
 
 def test_what_was_acknowledged_is_in_the_files_and_the_log_together(desk: Path, tmp_path: Path) -> None:
     pair = record(desk, FEW)
-    assert check(pair, tmp_path, 300) > 200
-    assert pair.lacking > 100, "most files lacked something"
+    assert check(pair, tmp_path, 200) > 130
+    assert pair.lacking > 60, "most files lacked something"
 
 
 def test_nor_is_anything_lost_across_checkpoints_segments_and_starts(desk: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_nor_is_anything_lost_across_checkpoints_segments_and_starts(desk: Path,
         pair = record(desk, LONG)
     segments = {path.name for path in (desk / HEARTBEAT).glob("*.segment")}
     assert min(segments) > "0000000000000001", "segments were let go"
-    assert check(pair, tmp_path, 140) > 100
+    assert check(pair, tmp_path, 100) > 70
     assert pair.lacking
 
 
@@ -149,7 +149,7 @@ def check_second(first: Pair, cuts: Iterable[Image], tmp_path: Path, budget: int
 
 def test_a_cut_in_the_middle_of_the_recovery_changes_nothing(desk: Path, tmp_path: Path) -> None:
     first = record(desk, FEW)
-    assert check_second(first, chosen(first, 3, 6), tmp_path, 35) > 100
+    assert check_second(first, chosen(first, 3, 5), tmp_path, 25) > 70
 
 
 def test_the_index_never_knows_what_a_cut_may_take_from_the_log(desk: Path) -> None:
@@ -243,8 +243,7 @@ def test_without_the_syncs_of_the_files_a_cut_in_the_recovery_would_be_the_end(d
         pair = record(desk, LONG)
     books = {pair.tape.names[f"{AGENTS}/{name}.workbook"] for name in NAMES}
     pair.tape.ops = [op for op in pair.tape.ops if not (isinstance(op, Synced) and op.file in books)]
-    _, found = losses(pair, images(pair.tape, seed=1, budget=60), tmp_path)
-    assert found
+    assert is_lost(pair, images(pair.tape, seed=1, budget=60), tmp_path)
 
 
 @pytest.mark.torture
