@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import ipaddress
 import signal
 import sys
@@ -37,6 +38,7 @@ def pytest_collection_finish() -> None:
 
     Else each full collection walks through all of them, and so does that of each forked child, in pages of its own.
     """
+    importlib.import_module("hypothesis")  # it looks at who refers to what, and would not see who is left out
     gc.collect()
     gc.freeze()
 

@@ -25,7 +25,7 @@ from tests.crash.zygote import serve
 
 from torpor.base import faults
 from torpor.base.clock import SystemClock
-from torpor.heartbeat import Heartbeat, Settings, heartbeat, keeper, snapshots
+from torpor.heartbeat import Heartbeat, Settings, heartbeat, rounds, snapshots
 from torpor.heartbeat.log import Log
 from torpor.heartbeat.reading import Reader
 from torpor.heartbeat.restore import restore_agent
@@ -59,7 +59,7 @@ async def work_as_task(book: Workbook, text: str) -> None:
 def shrink() -> None:
     """Make what is large in service small."""
     heartbeat.Log = SmallLog  # type: ignore[attr-defined]
-    keeper.LOG_KEEP_BYTES = SEGMENT  # type: ignore[attr-defined]
+    rounds.LOG_KEEP_BYTES = SEGMENT  # type: ignore[attr-defined]
     snapshots.SNAPSHOT_INLINE_MAX = 24_000  # type: ignore[attr-defined]
 
 
@@ -154,7 +154,7 @@ class Session:
         Upkeep(beating._replica, keep_s=0.2, pace=PACE).run(caught_up=True, whole=True)
 
     def settle(self, home: Home) -> None:
-        for lane in list(beat_of(home).keeper._lanes.values()):
+        for lane in beat_of(home)._roll.lanes():
             lane.settle()
 
     # --- what is checked ---

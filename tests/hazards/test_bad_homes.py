@@ -680,6 +680,21 @@ def replaced(template: Path) -> None:
     other.rename(template)
 
 
+def written_in_place(template: Path) -> None:
+    """Have the same inode, size and time of change, as a file may that has come into the place of one removed."""
+    found = template.stat()
+    template.chmod(0o644)
+    with template.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    os.utime(template, ns=(found.st_atime_ns, found.st_mtime_ns))
+    template.chmod(0o444)
+    now = template.stat()
+    assert (now.st_ino, now.st_size, now.st_mtime_ns) == (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 def linked(template: Path) -> None:
     template.with_name("twin").hardlink_to(template)
 
@@ -688,7 +703,7 @@ def gone(template: Path) -> None:
     template.unlink()
 
 
-@pytest.mark.parametrize("touch", [opened, unsealed, written, replaced, linked, gone])
+@pytest.mark.parametrize("touch", [opened, unsealed, written, replaced, written_in_place, linked, gone])
 def test_a_template_that_somebody_touched_is_not_cloned(tmp_path: Path, touch: Callable[[Path], None]) -> None:
     with open_home(tmp_path) as home:
         grown(home)

@@ -23,12 +23,15 @@ from torpor.base.errors import TorporError
 from torpor.base.limits import MIB
 from torpor.heartbeat.disk import Disk
 from torpor.heartbeat.index import Index
-from torpor.heartbeat.keeper import Keeper, News
+from torpor.heartbeat.keeper import Keeper
 from torpor.heartbeat.lanes import LaneTicket, OpenLane
 from torpor.heartbeat.log import Log
 from torpor.heartbeat.recovery import Recovered, Recovery
 from torpor.heartbeat.replica import Replica
+from torpor.heartbeat.roll import Roll
+from torpor.heartbeat.rounds import News, Rounds
 from torpor.heartbeat.shipping import Lag, Shipper
+from torpor.heartbeat.snapping import Snapper
 from torpor.stores.objects import open_objects
 from torpor.testing import Image, PowerVFS, Seeded, Tape
 from torpor.testing.logdisk import TapedDisk
@@ -89,6 +92,9 @@ class Agents:
             if (path := self.path(agent)) is not None:
                 yield agent, path
 
+    def marked(self) -> Iterator[tuple[str, str]]:
+        return ((agent, path) for agent, path in self.all() if Path(f"{path}-mark").exists())
+
     def changes(self, since: bytes | None) -> News | None:
         return None if since else News(b"told", msgspec.msgpack.encode([]))
 
@@ -103,7 +109,7 @@ class PairDisk(TapedDisk):
 
 
 class Heart:
-    """Log, index and keeper of a folder, after a recovery, without a thread: a heartbeat that beats when it is told."""
+    """Log, roll and keeper of a folder, after a recovery, without a thread: a heartbeat that beats when it is told."""
 
     def __init__(self, folder: Path, agents: Agents, tape: Tape | None = None, replica: Replica | None = None) -> None:
         path = str(folder / HEARTBEAT)
@@ -115,23 +121,25 @@ class Heart:
             undo.callback(self.log.close)
             self.index = Index.open(f"{path}/index.db")
             undo.callback(self.index.close)
-            self.recovered: Recovered = Recovery(self.log, self.index, agents.path, clock, everybody=agents.all()).run()
+            self.recovered: Recovered = Recovery(self.log, self.index, agents.path, clock, marked=agents.marked()).run()
             self.shipper = None if replica is None else HandShipper(self.log, replica)
-            self.keeper = Keeper(
-                str(folder),
-                self.log,
-                self.index,
+            self.roll = Roll(self.log, self.index)
+            snapper = Snapper(path, self.roll, replica)
+            self.rounds = Rounds(
+                self.roll,
                 agents,
-                level=Level.DURABLE,
-                replica=replica,
+                snapper,
                 shipper=self.shipper,
                 backlog_max=BACKLOG if replica is None else 64 * BACKLOG,
+            )
+            self.keeper = Keeper(
+                str(folder), self.roll, snapper, self.rounds, level=Level.DURABLE, replica=replica, shipper=self.shipper
             )
             self._end = undo.pop_all()
 
     def close(self) -> None:
         with self._end:
-            self.keeper.flush_index()
+            self.roll.flush()
 
 
 class HandShipper(Shipper):

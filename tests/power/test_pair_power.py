@@ -27,7 +27,7 @@ def on(name: str, act: Callable[[Workbook], object]) -> Step:
 
 
 def beat(desk: Desk) -> None:
-    desk.heart.keeper.beat()
+    desk.heart.rounds.beat()
 
 
 def close(name: str) -> Step:
@@ -36,7 +36,9 @@ def close(name: str) -> Step:
 
 def settle(name: str) -> Step:
     def step(desk: Desk) -> None:
-        assert desk.heart.keeper._lanes[desk.book(name).agent].settle()
+        lane = desk.heart.roll.lane(desk.book(name).agent)
+        assert lane is not None
+        assert lane.settle()
 
     return step
 
@@ -157,7 +159,7 @@ def test_the_index_never_knows_what_a_cut_may_take_from_the_log(desk: Path) -> N
     hands = Desk(Pair(desk, HomeTape.at(desk)))
     agent = hands.book("ada").agent
     assert hands.heart.log.durable < hands.heart.log.last, "a life has begun, and nobody waits for it"
-    hands.heart.keeper.flush_index()
+    hands.heart.roll.flush()
     known = hands.heart.index.get(agent)
     assert known is not None
     assert 0 < known.last <= hands.heart.log.durable
@@ -187,7 +189,7 @@ def diverged(pair: Pair, image: Image, folder: Path, store: Path) -> str | None:
         if workbook(folder, name).exists():
             append(number + 1)(hands.book(name))
     for _ in range(2):
-        hands.heart.keeper.beat()
+        hands.heart.rounds.beat()
     hands.ship()
     reader = Reader(open_objects(place.as_uri(), str(folder)))
     for name, book in hands.books.items():

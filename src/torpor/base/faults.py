@@ -96,11 +96,14 @@ POINTS: Final = (
     "restore.fetched",
     "restore.replayed",
     "restore.placed",
-    # The keeper's own work, which no acknowledgement waits for; and recovery, which may be done again.
+    # The heartbeat's own work, which no acknowledgement waits for; and recovery, which may be done again.
     "keeper.joined",
     "keeper.copied",
     "keeper.snapped",
     "keeper.indexed",
+    "quarantine.kept",
+    "quarantine.put",
+    "quarantine.lifted",
     "recovery.applied",
     "recovery.indexed",
     # Putting a restored agent in its place: after its ledger says so, the old file stays whole at each. A whole home:

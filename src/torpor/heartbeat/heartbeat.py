@@ -10,7 +10,7 @@ The files of a heartbeat, in the home's folder `heartbeat`::
     index.db         what is known of each agent; may be lost
     status.json      how it is, anew each second
     scratch/         snapshots on their way, drills; removed at each start
-    quarantined/     records that could not be applied
+    quarantined/     who must not be opened, and records that could not be applied; see `quarantine.py`
 
 **Starting.** The log is claimed, so there is one heartbeat for a home. Every file that may lack what the log has is
 brought up to date before anybody opens one. Then the thread begins, and the replica is claimed in another: a store that
@@ -27,8 +27,8 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,12 +40,16 @@ from torpor.base.errors import HeartbeatDamaged, HeartbeatFailed, HeartbeatOwned
 from torpor.base.limits import GIB
 from torpor.heartbeat.drill import drill
 from torpor.heartbeat.index import Index
-from torpor.heartbeat.keeper import SCRATCH, Keeper, Roster
+from torpor.heartbeat.keeper import Keeper
 from torpor.heartbeat.log import Log
-from torpor.heartbeat.recovery import Quarantined, Recovered, Recovery
+from torpor.heartbeat.recovery import Recovered, Recovery
 from torpor.heartbeat.replica import Replica
 from torpor.heartbeat.retention import Upkeep
+from torpor.heartbeat.roll import Roll
+from torpor.heartbeat.rounds import Roster, Rounds
 from torpor.heartbeat.shipping import Rhythm, Shipper
+from torpor.heartbeat.small import read_small, sync_names, write_small
+from torpor.heartbeat.snapping import SCRATCH, Snapper
 from torpor.heartbeat.status import FOLDER, Drill, Status, write_status
 from torpor.stores.objects import open_objects
 from torpor.stores.shelves import Options
@@ -122,15 +126,13 @@ class Heartbeat:
             if replica is None
             else Shipper(log, replica, clock=clock, entropy=entropy, rhythm=_rhythm(settings), upkeep=upkeep)
         )
+        self._roll = Roll(log, index)
+        self._snapper = Snapper(self._folder, self._roll, replica)
+        self._rounds = Rounds(
+            self._roll, roster, self._snapper, shipper=self._shipper, backlog_max=settings.backlog_max
+        )
         self.keeper = Keeper(
-            home,
-            log,
-            index,
-            roster,
-            level=settings.level,
-            replica=replica,
-            shipper=self._shipper,
-            backlog_max=settings.backlog_max,
+            home, self._roll, self._snapper, self._rounds, level=settings.level, replica=replica, shipper=self._shipper
         )
         self._drilling = threading.Lock()
         self._error = ""
@@ -174,7 +176,7 @@ class Heartbeat:
             _begin_running(folder)
             index = Index.open(os.path.join(folder, _INDEX))
             undo.callback(index.close)
-            recovered = Recovery(log, index, roster.path, clock, watch, roster.all()).run()
+            recovered = Recovery(log, index, roster.path, clock, watch, roster.marked()).run()
             replica = None
             if settings.replica:
                 objects = open_objects(settings.replica, home, options=options)
@@ -201,7 +203,7 @@ class Heartbeat:
         if self._ending:
             return True
         self._ending = True
-        self.keeper.hurry()
+        self._rounds.hurry()
         self._thread.join()
         shipped = True
         with ExitStack() as steps:
@@ -209,15 +211,24 @@ class Heartbeat:
             steps.callback(self._index.close)
             steps.callback(self._tell)
             with suppress(TorporError):
-                self.keeper.beat()
+                self._rounds.beat()
             if self._shipper is not None:
                 shipped = self._shipper.stop(flush=True, timeout_s=timeout_s)
             with suppress(TorporError):
-                self.keeper.flush_index()
-            if self.keeper.clean:
-                _sync_all(self.keeper.folders)
+                self._roll.flush()
+            if self._roll.clean:
+                _sync_all(self._roll.folders)
                 Path(self._folder, _RUNNING).unlink(missing_ok=True)
         return shipped
+
+    def beat(self) -> None:
+        """Do now what is otherwise done once in a beat.
+
+        Raises:
+            TorporError: something of it failed; it is tried again at the next beat.
+
+        """
+        self._rounds.beat()
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until all that is committed now is in the replica.
@@ -226,9 +237,18 @@ class Heartbeat:
             HeartbeatStalled, HeartbeatFenced, HeartbeatFailed: it may be there or not.
 
         """
-        self.keeper.beat()
+        self.beat()
         if self._shipper is not None:
             self._shipper.wait(self._log.durable, timeout_s)
+
+    def meet(self, agents: Iterable[tuple[str, str]]) -> None:
+        """See to it that agents which were made just now, given by id and file, can be restored from the replica.
+
+        What goes wrong is left to the next beat.
+        """
+        seen_to = [self._snapper.early(agent, path) for agent, path in agents]
+        if not all(seen_to):
+            self._rounds.hurry()
 
     def cover(self, agent: str, path: str, head: str) -> None:
         """See to it that an agent whose file, at rest, is about to leave the home can be restored from the replica.
@@ -243,25 +263,24 @@ class Heartbeat:
             HeartbeatError, StoreUnreachable: that can't be seen to now.
 
         """
-        self.keeper.cover(agent, path, head)
+        self._snapper.cover(agent, path, head)
 
-    def refuse_quarantined(self, agent: str, name: str) -> None:
-        """Refuse to have an agent opened that must not be.
+    def covered(self, agent: str) -> bool:
+        """Report whether the log, and so the replica soon, has all that it takes to restore an agent."""
+        return self._roll.covered(agent)
 
-        Raises:
-            AgentQuarantined: it must not.
+    @contextmanager
+    def lifting(self, agent: str) -> Iterator[None]:
+        """Let an agent be opened whose file was restored; after the block, it is quarantined no more.
 
-        """
-        self.keeper.refuse_quarantined(agent, name)
-
-    def lift(self, agent: str) -> None:
-        """End an agent's quarantine, after its file was restored.
+        Where the block fails, or the process dies in it, the agent stays quarantined.
 
         Raises:
             HeartbeatFailed: that can't be kept.
 
         """
-        self.keeper.lift(agent)
+        with self._roll.lifting(agent):
+            yield
 
     def drill(self, count: int | None = None) -> Drill | None:
         """Restore some agents from the replica to scratch, and compare; None without a replica.
@@ -281,14 +300,14 @@ class Heartbeat:
             found = drill(chosen, scratch, self._log, self._replica, self._shipper, self._clock)
             done = Drill(self._clock.now_us(), found)
             self._index.put([], facts={_DRILL: msgspec.json.encode(done)})
-            self.keeper.renew(one.agent for one in found if not one.ok)
+            self._roll.renew(one.agent for one in found if not one.ok)
         return done
 
     def status(self) -> Status:
         """Return how it is."""
         lag = self._shipper.lag() if self._shipper is not None else None
         told = self._index.fact(_DRILL)
-        faults = self._index.faults()
+        quarantined = self._roll.quarantine.all()
         return Status(
             time=self._clock.now_us(),
             pid=os.getpid(),
@@ -301,13 +320,9 @@ class Heartbeat:
             lag_seconds=lag.seconds if lag is not None else 0.0,
             backlog=self._log.size,
             backlog_max=self.settings.backlog_max,
-            awake=self.keeper.awake,
-            wanting=self._index.count_wanting() if self._replica is not None else 0,
-            quarantined=tuple(
-                next((one for one in self.recovered.quarantined if one.agent == known.agent), None)
-                or Quarantined(known.agent, known.fault)
-                for known in faults
-            ),
+            awake=self._roll.awake,
+            wanting=self._roll.count_wanting() if self._replica is not None else 0,
+            quarantined=quarantined,
             state=lag.state if lag is not None else "off",
             error=(lag.error if lag is not None and lag.error else "") or self._error,
             drill=_drill(told) if told else None,
@@ -317,7 +332,7 @@ class Heartbeat:
         next_drill = self._clock.now_us() + self.settings.drill_s * MICROSECONDS
         while not self._ending:
             try:
-                self.keeper.beat()
+                self.beat()
                 self._error = ""
                 if self.settings.drill_s and self._clock.now_us() >= next_drill:
                     next_drill = self._clock.now_us() + self.settings.drill_s * MICROSECONDS
@@ -327,7 +342,7 @@ class Heartbeat:
             except Exception as error:  # noqa: BLE001  (a fault of ours is shown, and ends one beat, not all of them)
                 self._error = f"{type(error).__name__}: {error}"
             self._tell()
-            self.keeper.wait_for_work(self.settings.beat_s)
+            self._rounds.wait(self.settings.beat_s)
 
     def _tell(self) -> None:
         with suppress(OSError, TorporError):  # it is for those who look; whoever works hears of what is wrong otherwise
@@ -335,7 +350,7 @@ class Heartbeat:
 
     def _choose(self, count: int) -> list[tuple[str, str]]:
         """Return some of those of whom the replica should have everything, by chance."""
-        everybody = [one for one in self._roster.all() if self.keeper.covered(one[0])]
+        everybody = [one for one in self._roster.all() if self.covered(one[0])]
         chosen: list[tuple[str, str]] = []
         while everybody and len(chosen) < count:
             at = int.from_bytes(self._entropy.token(8)) % len(everybody)
@@ -366,7 +381,7 @@ def recover_if_needed(home: str, roster: Roster, clock: Clock) -> Recovered | No
         steps.callback(log.close)
         index = Index.open(os.path.join(folder, _INDEX))
         steps.callback(index.close)
-        recovery = Recovery(log, index, roster.path, clock, everybody=roster.all())
+        recovery = Recovery(log, index, roster.path, clock, marked=roster.marked())
         found = recovery.run()
         _sync_all(recovery.folders)
         Path(folder, _RUNNING).unlink(missing_ok=True)
@@ -387,12 +402,12 @@ def _prepare(folder: str) -> tuple[str, int]:
     """Make the folder what it has to be; returns the home's id, and the number that a new log's records come after."""
     try:
         Path(folder).mkdir(exist_ok=True, mode=0o700)
-        _sync(os.path.dirname(folder))  # else a power cut could take the folder, with all that is durable in it
-        identity = _read(folder, _ID)
+        sync_names(os.path.dirname(folder))  # else a power cut could take the folder, with all that is durable in it
+        identity = read_small(folder, _ID)
         if not identity:
-            _write(folder, _ID, str(uuid.UUID(bytes=os.urandom(16), version=4)), first=True)
-            identity = _read(folder, _ID)
-        begin = _read(folder, _BEGIN)
+            write_small(folder, _ID, str(uuid.UUID(bytes=os.urandom(16), version=4)), first=True)
+            identity = read_small(folder, _ID)
+        begin = read_small(folder, _BEGIN)
     except OSError as error:
         raise HeartbeatFailed(path=folder, reason=str(error)) from error
     try:
@@ -406,45 +421,13 @@ def _begin_running(folder: str) -> None:
     try:
         shutil.rmtree(os.path.join(folder, SCRATCH), ignore_errors=True)
         Path(folder, SCRATCH).mkdir(exist_ok=True, mode=0o700)
-        _write(folder, _RUNNING, "")
+        write_small(folder, _RUNNING, "")
     except OSError as error:
         raise HeartbeatFailed(path=folder, reason=str(error)) from error
-
-
-def _read(folder: str, name: str) -> str:
-    try:
-        return Path(folder, name).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _write(folder: str, name: str, text: str, *, first: bool = False) -> None:
-    """Write a small file, whole and durable; where it has to be the first, one that is there stays."""
-    draft = Path(folder, f"{name}-draft-{os.getpid()}" if first else f"{name}-draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file)
-    if first:
-        with suppress(FileExistsError):
-            os.link(draft, Path(folder, name))
-        draft.unlink()
-    else:
-        draft.rename(Path(folder, name))
-    _sync(folder)
 
 
 def _sync_all(folders: Iterable[str]) -> None:
     """Make it durable that workbooks have no marks, before nobody looks for them any more."""
     for folder in folders:
         with suppress(FileNotFoundError):
-            _sync(folder)
-
-
-def _sync(folder: str) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_names(folder)

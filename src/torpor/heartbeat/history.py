@@ -63,7 +63,7 @@ class History(msgspec.Struct, frozen=True):
         snapshot: the record of the snapshot to begin with.
         commits: what follows it, without a gap.
         reason: what is missing of what there was up to the moment; "" where nothing is.
-        next_head: where a newer life began of which there is nothing else: the hash of the event at which it did.
+        newer: where the workbook stood when a newer life began of which there is nothing else.
         bytes: bytes of blocks that were read for it.
 
     """
@@ -73,7 +73,7 @@ class History(msgspec.Struct, frozen=True):
     snapshot: Record
     commits: tuple[Record, ...]
     reason: str
-    next_head: str | None
+    newer: Standing | None
     bytes: int
 
     @property
@@ -177,7 +177,8 @@ class _Seen:
     def history(self, surely: Surely) -> History | None:
         """Return what leads to the moment, if that is certain by now."""
         records = self._until()
-        missed, next_head = "", None
+        missed = ""
+        newer: Standing | None = None
         for life in sorted({record.life for record in records}, reverse=True):
             own = [record for record in records if record.life == life]
             if any(record.kind is Kind.GONE for record in own):
@@ -187,14 +188,14 @@ class _Seen:
                 if not surely(self.records, found.snapshot):
                     return None
                 reason = missed or self._lost(found) or found.reason
-                return msgspec.structs.replace(found, reason=reason, next_head=next_head)
+                return msgspec.structs.replace(found, reason=reason, newer=newer)
             begun = next((record for record in own if record.kind is Kind.LIFE), None)
             if begun is None and surely is not _anything:
                 return None  # its snapshot may come
             if any(record.kind in _COMMITS for record in own):
                 missed = missed or f"its life {life} can't be restored: the replica has no snapshot of it"
-            elif begun is not None and next_head is None:
-                next_head = _head_of(begun)
+            elif begun is not None and newer is None:
+                newer = _standing_of(begun)
         return None
 
     def _until(self) -> list[Record]:
@@ -243,7 +244,7 @@ class _Seen:
             snapshot=chosen,
             commits=tuple(commits[txn] for txn in range(begin + 1, end + 1)),
             reason=f"transaction {end + 1} is missing, and no snapshot stands behind it" if gap else "",
-            next_head=None,
+            newer=None,
             bytes=self._bytes,
         )
 
@@ -274,10 +275,10 @@ def _reaches(record: Record, at: Point) -> bool:
     return at.seq is not None and _appends(record, at.seq)
 
 
-def _head_of(begun: Record) -> str | None:
-    """Return at which event's hash a life began."""
+def _standing_of(begun: Record) -> Standing | None:
+    """Return where the workbook stood when a life began."""
     try:
-        return _standing(begun.payload).head
+        return _standing(begun.payload)
     except msgspec.MsgspecError:
         return None
 

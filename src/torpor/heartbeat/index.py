@@ -1,9 +1,8 @@
 """What the heartbeat knows of each agent: where its records stand, and what of it is in the replica.
 
 A fold of the log, in a SQLite file of its own, so that an agent that sleeps takes no memory and a log that was read
-once
-needs no reading again. It may be lost: what it doesn't know of an agent is found out when the agent is opened next, at
-the price of one snapshot. So it is never in doubt either: one that can't be read is made anew.
+once needs no reading again. It may be lost: what it doesn't know of an agent is found out when the agent is opened
+next, at the price of one snapshot. So it is never in doubt either: one that can't be read is made anew.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import msgspec
 
 from torpor.base.errors import HeartbeatFailed
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NONE: Final = -1
 
 _SCHEMA: Final = """
@@ -35,12 +34,10 @@ CREATE TABLE known (
   at_lsn   INTEGER NOT NULL,
   since    INTEGER NOT NULL,
   full     INTEGER NOT NULL,
-  gone     INTEGER NOT NULL,
-  fault    TEXT NOT NULL
+  gone     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX known_last ON known (last);
-CREATE INDEX known_wanting ON known (agent) WHERE snapshot < 0 AND gone = 0 AND fault = '';
-CREATE INDEX known_faults ON known (agent) WHERE fault <> '';
+CREATE INDEX known_wanting ON known (agent) WHERE snapshot < 0 AND gone = 0;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -61,7 +58,6 @@ class Known(msgspec.Struct, kw_only=True):
         since: bytes of its records after that.
         full: of the ledger: bytes of all of it, when it was last put into the log as a whole.
         gone: whether it was deleted.
-        fault: why it must not be opened; "" for nothing.
 
     """
 
@@ -77,7 +73,6 @@ class Known(msgspec.Struct, kw_only=True):
     since: int = 0
     full: int = 0
     gone: bool = False
-    fault: str = ""
 
 
 _FIELDS: Final[tuple[LiteralString, ...]] = Known.__struct_fields__
@@ -156,33 +151,17 @@ class Index:
 
     def wanting(self, limit: int, after: str = "") -> list[Known]:
         """Return agents without a snapshot, in the order of their ids."""
-        sql: LiteralString = (
-            f"{_SELECT} WHERE snapshot < 0 AND gone = 0 AND fault = '' AND agent > ? ORDER BY agent LIMIT ?"
-        )
+        sql: LiteralString = f"{_SELECT} WHERE snapshot < 0 AND gone = 0 AND agent > ? ORDER BY agent LIMIT ?"
         return [_known(row) for row in self._rows(sql, (after, limit))]
 
     def count_wanting(self) -> int:
         """Return how many agents are without a snapshot."""
-        return int(self._rows("SELECT count(*) FROM known WHERE snapshot < 0 AND gone = 0 AND fault = ''")[0][0])
+        return int(self._rows("SELECT count(*) FROM known WHERE snapshot < 0 AND gone = 0")[0][0])
 
-    def lapse(self, shipped: int) -> None:
-        """Have those who sleep begin a new life, of whom the newest records aren't shipped and are let go.
-
-        Raises:
-            HeartbeatFailed: it can't be written.
-
-        """
-        with self._lock:
-            try:
-                self._db.execute(
-                    "UPDATE known SET snapshot = -1, life = 0 WHERE last > ? AND rest AND gone = 0", (shipped,)
-                )
-            except apsw.Error as error:
-                raise HeartbeatFailed(path=self._path, reason=str(error)) from error
-
-    def faults(self) -> list[Known]:
-        """Return the agents that must not be opened."""
-        return [_known(row) for row in self._rows(f"{_SELECT} WHERE fault <> '' ORDER BY agent")]
+    def behind(self, lsn: int, limit: int) -> list[Known]:
+        """Return agents whose newest records stand behind a number, in the order of these."""
+        sql: LiteralString = f"{_SELECT} WHERE last > ? ORDER BY last LIMIT ?"
+        return [_known(row) for row in self._rows(sql, (lsn, limit))]
 
     def close(self) -> None:
         """Close it; twice is once."""

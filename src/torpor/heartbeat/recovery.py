@@ -2,9 +2,9 @@
 
 The log is read once, from its oldest segment. Of each agent that was awake at the end, the records since its file was
 last complete by itself are applied, several agents at a time; a transaction that the file has is passed over, so it may
-be done twice and may die half-way. An agent of which something is damaged or doesn't fit is *quarantined*: its file
-stays
-as it is, its records are kept beside the log, nobody may open it, and the others go on.
+be done twice and may die half-way. An agent of which something is damaged or doesn't fit is *quarantined*
+(`quarantine.py`): its file stays as it is, its records are kept beside the log, nobody may open it, and the others go
+on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -32,11 +31,9 @@ from torpor.base.limits import MIB
 from torpor.heartbeat.index import NONE, Index, Known
 from torpor.heartbeat.lanes import UNKNOWN
 from torpor.heartbeat.log import Log
-from torpor.heartbeat.records import NOBODY, Damage, Kind, Record, encode
+from torpor.heartbeat.quarantine import Quarantine, Quarantined
+from torpor.heartbeat.records import NOBODY, Damage, Kind, Record
 from torpor.workbook import Replay, Standing, awaits
-
-KEPT: Final = "quarantined"
-"""The folder, below the heartbeat's, for records that could not be applied."""
 
 _standing: Final = msgspec.msgpack.Decoder(Standing).decode
 
@@ -44,23 +41,6 @@ _HELD_MAX: Final = 256 * MIB
 """Bytes of records in memory at a time."""
 
 _SNAPSHOTS: Final = frozenset({Kind.SNAPSHOT, Kind.SNAPSHOT_AT})
-
-
-class Quarantined(msgspec.Struct, frozen=True):
-    """An agent that must not be opened.
-
-    Attributes:
-        agent: its id.
-        reason: why.
-        segment: the file of the log that is damaged; "" where it is none.
-        offset: where in it, in bytes.
-
-    """
-
-    agent: str
-    reason: str
-    segment: str = ""
-    offset: int = 0
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +132,7 @@ class Recovery:
         path: returns an agent's file, absolute; None where it has none here.
         clock: where times come from.
         watch: is told how many agents are done, of how many.
-        everybody: the id and the file of each agent whose file is here.
+        marked: the id and the file of each agent with a mark beside its file.
 
     Attributes:
         folders: those in which files were recovered, so that marks were taken away.
@@ -166,18 +146,21 @@ class Recovery:
         path: Callable[[str], str | None],
         clock: Clock,
         watch: Callable[[int, int], None] | None = None,
-        everybody: Iterable[tuple[str, str]] = (),
+        marked: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._log = log
         self._index = index
         self._path = path
         self._clock = clock
         self._watch = watch or (lambda _done, _of: None)
-        self._everybody = everybody
+        self._marked = marked
         self.folders: set[str] = set()
         self._agents: dict[str, _Agent] = {}
         self._applied = 0
         self._counting = threading.Lock()
+        self._quarantine = Quarantine(log.path)
+        self._barred = {one.agent for one in self._quarantine.all()}
+        """Who must not be opened: since earlier, and from now on."""
         self._quarantined: list[Quarantined] = []
 
     def run(self) -> Recovered:
@@ -203,7 +186,7 @@ class Recovery:
             if held > _HELD_MAX:
                 self._apply_all(finish=False)
                 held = 0
-        for known, path in self._everybody:
+        for known, path in self._marked:
             # A mark of another boot, and nothing in the log: its only commits were lost unacknowledged, or it was
             # closed, and the power cut has brought the mark back. The log has nothing for it, but has to say so.
             if awaits(path) is not None:
@@ -227,10 +210,13 @@ class Recovery:
         return self._agents[agent]
 
     def _apply_all(self, *, finish: bool) -> int:
-        work = [agent for agent in self._agents.values() if agent.open and not agent.known.fault]
+        work = [agent for agent in self._agents.values() if agent.open and agent.known.agent not in self._barred]
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1), "torpor-recovery") as threads:
             for done, _ in enumerate(threads.map(lambda agent: self._apply(agent, finish=finish), work), 1):
                 self._watch(done, len(work))
+        for agent in self._agents.values():
+            if agent.open and agent.known.agent in self._barred:
+                self._keep(agent)  # what has come since it was quarantined, or in this start again
         return len(work)
 
     def _apply(self, agent: _Agent, *, finish: bool) -> None:
@@ -243,7 +229,7 @@ class Recovery:
             if agent.damage is not None:
                 where = f"byte {agent.damage.offset:,} of segment {agent.damage.segment:016x}"
                 reason = f"its record at {where} of the log can't be read: {agent.damage.reason}"
-                self._quarantine(agent, reason, agent.damage)
+                self._bar(agent, reason, agent.damage)
                 return
             with Replay.open(path, clock=self._clock) as replay:
                 applied = replay.apply_many([(record.txn, record.payload) for record in agent.records])
@@ -260,32 +246,29 @@ class Recovery:
                     agent.left(standing)
         except WorkbookOwned as error:
             if awaits(path) is not None:
-                self._quarantine(agent, error.message, None)
+                self._bar(agent, error.message)
                 return
             # Somebody else has opened it since this machine was started, and so made it durable as it was: it lacks
             # nothing. What they do with it, the log doesn't know.
             known.rest, known.life, known.snapshot = True, 0, NONE
         except WorkbookMissing:
-            self._quarantine(agent, f"its file {path} is not there", None)
+            self._bar(agent, f"its file {path} is not there")
         except (WorkbookDamaged, NotAWorkbook, NewerFormat, ReplayRefused) as error:
-            self._quarantine(agent, error.message, None)
+            self._bar(agent, error.message)
 
-    def _quarantine(self, agent: _Agent, reason: str, damage: Damage | None) -> None:
-        folder = Path(self._log.path, KEPT)
-        folder.mkdir(exist_ok=True)
-        if agent.records:
-            _keep(folder / agent.known.agent, agent.records)
-        agent.known.fault = reason.rstrip(".")  # the error that says so ends the sentence
+    def _bar(self, agent: _Agent, reason: str, damage: Damage | None = None) -> None:
+        """Quarantine an agent. Its records first: once it is, the log may let them go."""
+        self._keep(agent)
         segment = "" if damage is None else f"{damage.segment:016x}.segment"
-        self._quarantined.append(
-            Quarantined(agent.known.agent, reason, segment, 0 if damage is None else damage.offset)
-        )
+        found = Quarantined(agent.known.agent, reason, segment, 0 if damage is None else damage.offset)
+        self._quarantine.put(found)
+        with self._counting:
+            self._barred.add(found.agent)
+            self._quarantined.append(found)
 
-
-def _keep(path: Path, records: Iterable[Record]) -> None:
-    """Write records aside, durably."""
-    with path.open("wb") as file:
-        for record in records:
-            file.write(encode(record))
-        file.flush()
-        os.fsync(file)
+    def _keep(self, agent: _Agent) -> None:
+        """Put an agent's records aside."""
+        if agent.records:
+            self._quarantine.keep(agent.known.agent, agent.records)
+            agent.records.clear()
+            agent.held = 0

@@ -134,7 +134,8 @@ def restore_agent(  # noqa: PLR0913  (named)
         raise
     faults.point("restore.placed")
     reason = history.reason
-    if not reason and history.next_head not in (None, standing.head):
+    newer = history.newer
+    if not reason and newer is not None and (newer.txn, newer.head) != (standing.txn, standing.head):
         reason = "its newest life can't be restored: the replica has no snapshot of it"
     return Restored(
         agent=agent,

@@ -6,7 +6,7 @@ those who wait share a pack.
 
 **Weather.** What fails is tried again, later and later, with a little chance in it, for ever: the node goes on
 meanwhile. Memory stays bounded, since records wait in the log, and no more than one pack's are read ahead. The log is
-bounded by its keeper, which lets the oldest records go and has their agents' snapshots taken: then the log begins
+bounded by the rounds, which let the oldest records go and have their agents' snapshots taken: then the log begins
 further on, and so does shipping. Such a gap in the numbers of records is no harm, for transactions are numbered too.
 
 **The end.** A node that was replaced, or whose home is an older copy of itself, ships nothing any more, and whoever

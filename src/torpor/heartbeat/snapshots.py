@@ -76,6 +76,12 @@ def pack_snapshot(path: str, replica: Replica | None, *, agent: str = NOBODY) ->
     return Kind.SNAPSHOT_AT, msgspec.msgpack.encode(placed)
 
 
+def pack_image(content: bytes) -> tuple[Kind, bytes] | None:
+    """Return kind and payload of the record of a snapshot that is in memory; None where that is too large for one."""
+    packed = b"".join(compressed([content], len(content)))
+    return (Kind.SNAPSHOT, packed) if len(packed) <= SNAPSHOT_INLINE_MAX else None
+
+
 def unpack_snapshot(reader: Reader, record: Record, target: str) -> int:
     """Write the workbook of a snapshot's record to a new file, which is durable when this returns.
 

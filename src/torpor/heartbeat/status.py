@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from torpor.heartbeat.recovery import Quarantined
+from torpor.heartbeat.quarantine import Quarantined
 
 FOLDER: Final = "heartbeat"
 FILE: Final = "status.json"

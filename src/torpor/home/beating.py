@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +13,10 @@ import msgspec
 from torpor.base.clock import Clock
 from torpor.base.entropy import SystemEntropy
 from torpor.base.errors import AgentUnknown, DurabilityRefused, HeartbeatOwned
+from torpor.home.site import AGENTS, TEMPLATES, WORKBOOK
 from torpor.ledger import Ledger, Mark
 from torpor.stores.shelves import Options
+from torpor.workbook import marked_in
 
 if TYPE_CHECKING:
     from torpor.heartbeat import Heartbeat, News, Settings
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 CLASSES: Final = ("file", "heartbeat", "replicated")
 
 _FOLDER: Final = "heartbeat"
+_QUARANTINED: Final = "quarantined"
 _mark: Final = msgspec.msgpack.Decoder(Mark).decode
 """Made once: the first use of a type by two threads at the same time is more than msgspec bears."""
 
@@ -55,11 +59,29 @@ class LedgerRoster:
 
     def all(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the file of each whose file is here."""
-        files = ((template.id, template.file) for template in self._ledger.templates.all())
-        for known, file in chain(files, ((agent.id, agent.file) for agent in self._ledger.agents())):
+        for known, file in self._files():
             path = os.path.join(self._home, file)
             if os.path.lexists(path):
                 yield known, path
+
+    def marked(self) -> Iterator[tuple[str, str]]:
+        """Yield the id and the file of each that has a mark beside its file: two listings, however many sleep."""
+        marked = {
+            f"{folder}/{name}" for folder in (AGENTS, TEMPLATES) for name in marked_in(os.path.join(self._home, folder))
+        }
+        for file in sorted(marked):
+            with suppress(AgentUnknown):
+                agent = self._ledger.agent(os.path.basename(file).removesuffix(WORKBOOK))
+                if agent.file == file:
+                    marked.remove(file)
+                    yield agent.id, os.path.join(self._home, file)
+        if marked:  # nobody's by its name
+            yield from ((known, os.path.join(self._home, file)) for known, file in self._files() if file in marked)
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        """Yield the id of each, and its file, relative to the home, where it has one or would have."""
+        files = ((template.id, template.file) for template in self._ledger.templates.all())
+        return chain(files, ((agent.id, agent.file) for agent in self._ledger.agents()))
 
     def changes(self, since: bytes | None) -> News | None:
         """Return what has changed in the ledger since a mark; None for nothing."""
@@ -138,3 +160,44 @@ def begin(
         )
     except HeartbeatOwned:
         return None
+
+
+# --- the quarantine: whoever has the heartbeat, and if nobody has
+
+
+def is_quarantined(home: str, agent: str) -> bool:
+    """Report whether an agent must not be opened, because its records could not all be applied."""
+    return os.path.lexists(os.path.join(home, _FOLDER, _QUARANTINED, agent))
+
+
+def refuse_quarantined(home: str, agent: str, name: str) -> None:
+    """Refuse to open an agent that must not be.
+
+    Raises:
+        AgentQuarantined: it must not.
+
+    """
+    if is_quarantined(home, agent):
+        from torpor.heartbeat import Quarantine  # noqa: PLC0415  (as above)
+
+        Quarantine(os.path.join(home, _FOLDER)).refuse(agent, home, name)
+
+
+def purge_quarantined(home: str, is_deleted: Callable[[str], bool]) -> None:
+    """Remove what the quarantine has of agents that were deleted.
+
+    Args:
+        home: the folder.
+        is_deleted: reports it for the id of one.
+
+    Raises:
+        HeartbeatFailed: it can't be removed now.
+
+    """
+    if os.path.lexists(os.path.join(home, _FOLDER, _QUARANTINED)):
+        from torpor.heartbeat import Quarantine  # noqa: PLC0415  (as above)
+
+        found = Quarantine(os.path.join(home, _FOLDER))
+        for agent in found.agents():
+            if is_deleted(agent):
+                found.purge(agent)

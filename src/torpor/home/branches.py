@@ -42,6 +42,7 @@ def fork(site: Site, name: str, at: int | None, new: str | None) -> AgentRecord:
             told = site.note(Asked("forked"), parent.id, 0, fork=draft.name, at=made.parent_seq)
             (record,) = files.add([record], [born, told])
             point("move.committed")
+    site.introduce([record])
     return record
 
 

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from torpor.base.errors import AgentUnknown, HomeError, NotAWorkbook, StoreRefused, WorkbookError
+from torpor.base.errors import AgentUnknown, HeartbeatError, HomeError, NotAWorkbook, StoreRefused, WorkbookError
 from torpor.base.faults import point
+from torpor.home.beating import purge_quarantined
 from torpor.home.held import Held, holding
 from torpor.home.site import AGENTS, DRAFT, TEMPLATES, Site, file_place, place_file
 from torpor.ledger import Leftover
@@ -121,7 +122,16 @@ def recover(site: Site) -> list[str]:
             file = f"{folder}/{name}"
             with suppress(*_WEATHER), holding(site, file, file):
                 removed.append(file_place(f"{file}-*"))
+    with suppress(HeartbeatError):
+        purge_quarantined(site.path, lambda agent: _is_deleted(site, agent))
     return removed
+
+
+def _is_deleted(site: Site, agent: str) -> bool:
+    try:
+        return site.ledger.agent(agent).state == "deleted"
+    except AgentUnknown:
+        return False
 
 
 def remove_files(path: str) -> None:

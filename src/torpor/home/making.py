@@ -175,4 +175,5 @@ def new(site: Site, name: str, wish: Wish) -> AgentRecord:
         made = Made(draft.id, 0, "", site.size(draft.file), None, None)
         (record,) = files.add([draft.record(site, made, wish)], [site.note(asked, draft.id, made.bytes)])
         point("move.committed")
+    site.introduce([record])
     return record

@@ -12,8 +12,9 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from torpor.base.errors import AgentBusy, AgentSwapped
+from torpor.base.errors import AgentBusy, AgentSwapped, HeartbeatError
 from torpor.base.faults import point
+from torpor.home.beating import purge_quarantined
 from torpor.home.held import HeldAgent, holding_agent
 from torpor.home.leftovers import sweep, undoing
 from torpor.home.results import Moved
@@ -180,6 +181,8 @@ def delete(site: Site, name: str, asked: Asked) -> Moved:
             after = site.ledger.move(held.record, replace(held.record, state="deleted"), note, left=left)
             point("move.committed")
             remains = sweep(site, left, held)
+            with suppress(HeartbeatError):  # the next start tries again
+                purge_quarantined(site.path, lambda agent: agent == record.id)
             point("move.removed")
             return moved(asked, record.state, after, remains, size=record.bytes)
 

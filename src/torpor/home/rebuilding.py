@@ -397,6 +397,7 @@ def _template(was: TemplateRecord, found: Restored) -> TemplateRecord:
         was,
         bytes=there.st_size,
         mtime_ns=there.st_mtime_ns,
+        ctime_ns=there.st_ctime_ns,
         inode=there.st_ino,
         digest=digest_of(found.path),
         seq=found.seq,

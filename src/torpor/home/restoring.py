@@ -41,6 +41,7 @@ from torpor.base.faults import point
 from torpor.heartbeat.reading import Reader
 from torpor.heartbeat.restore import NOW, Point, Progress, Restored, restore_agent
 from torpor.heartbeat.status import FOLDER
+from torpor.home.beating import is_quarantined
 from torpor.home.held import busy, unmoved
 from torpor.home.known import known_in
 from torpor.home.leftovers import sweep
@@ -152,9 +153,9 @@ class _Restoring:
         heartbeat = self._site.heartbeat
         if heartbeat is None:
             return
-        heartbeat.lift(self._record.id)
-        Workbook.open(self._path, create=False, durability=self._site.durability, clock=self._site.clock).close()
-        heartbeat.keeper.beat()
+        with heartbeat.lifting(self._record.id):
+            Workbook.open(self._path, create=False, durability=self._site.durability, clock=self._site.clock).close()
+        heartbeat.beat()
 
     def _refuse(self) -> None:
         """Refuse what can't be, before anything is touched.
@@ -171,6 +172,12 @@ class _Restoring:
                 name=record.name,
                 reason=f"it is {record.state}, and what is in the store would be another state of it",
                 advice=f"`torpor wake {record.name}` first, and ask again.",
+            )
+        if self._site.heartbeat is None and is_quarantined(self._site.path, record.id):
+            raise RestoreRefused(
+                name=record.name,
+                reason="it is quarantined, and only the process that has the heartbeat can end that",
+                advice="Restore it with the home's heartbeat: stop the process that has it, or have that one restore.",
             )
         if self._site.heartbeat is None and _died(self._site.path, self._site.clock):
             raise RestoreRefused(

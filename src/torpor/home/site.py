@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ from torpor.base.errors import AgentUnknown, NameTaken
 from torpor.base.ids import IdSource
 from torpor.home.activation import Activations
 from torpor.home.names import check_name, clone_name
-from torpor.ledger import AgentRecord, Ledger, Leftover, Note, Verb
+from torpor.ledger import AgentRecord, Ledger, Leftover, Note, TemplateRecord, Verb
 from torpor.lifecycle import Ladder
 from torpor.stores.copies import Watch, said_of
 from torpor.stores.shelves import Options
@@ -176,6 +176,14 @@ class Site:
         record = self.ledger.agent(name)
         with self.activations.turn(record.id, record.name, wait=wait):
             yield self.ledger.agent(record.id)
+
+    def introduce(self, made: Iterable[AgentRecord | TemplateRecord]) -> None:
+        """Have the replica get agents and templates that were made just now, so that a lost machine doesn't end them.
+
+        The ledger knows them, and nobody holds their files.
+        """
+        if self.heartbeat is not None:
+            self.heartbeat.meet((one.id, self.absolute(one.file)) for one in made)
 
     def now(self, asked: Asked) -> int:
         """Return the time that a move goes by, in µs UTC."""

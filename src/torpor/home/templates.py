@@ -1,8 +1,8 @@
 """Templates, and the agents that are cloned from them.
 
 A template is a workbook that nobody writes any more: its mode says so, `Workbook.open` obeys that even for root, and
-the ledger knows its size, its inode and the time of its last change. A clone is made only where all of that is still so
-and nothing lies beside the file: then its bytes are what they were when it was made. In a home that was copied or
+the ledger knows its size, its inode and the times of its last change. A clone is made only where all of that is still
+so and nothing lies beside the file: then its bytes are what they were when it was made. In a home that was copied or
 restored the inode is another, and the digest decides.
 
 Clones are made all or none: the files and their drafts are reserved in one transaction, and the agents are added in
@@ -76,6 +76,7 @@ class Templates:
                 file=draft.file,
                 bytes=found.st_size,
                 mtime_ns=found.st_mtime_ns,
+                ctime_ns=found.st_ctime_ns,
                 inode=found.st_ino,
                 digest=digest_of(path),
                 seq=made.seq,
@@ -89,6 +90,7 @@ class Templates:
             note = site.note(asked, draft.id, record.bytes, source=parent.name)
             site.ledger.templates.add(record, note, made=files.leftovers)
             point("move.committed")
+        site.introduce([record])
         return record
 
     def clone(self, template: str, *, tenant: str, count: int = 1, watch: Watch | None = None) -> list[AgentRecord]:
@@ -136,6 +138,7 @@ class Templates:
             notes = [site.note(asked, clone.id, clone.bytes, template=record.name) for clone in records]
             added = files.add(records, notes)
             point("clone.committed")
+        site.introduce(added)
         return added
 
     def drop(self, name: str) -> TemplateRecord:
@@ -177,8 +180,10 @@ def check_untouched(site: Site, record: TemplateRecord) -> None:
         raise TemplateTouched(name=record.name, reason=f"{path} has {found.st_nlink} names")
     if found.st_size != record.bytes:
         raise TemplateTouched(name=record.name, reason=f"{path} was written to")
-    if (found.st_ino, found.st_mtime_ns) != (record.inode, record.mtime_ns) and digest_of(path) != record.digest:
-        # A home that was copied or restored has other inodes and perhaps other times: then the bytes decide.
+    seen = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+    if seen != (record.inode, record.mtime_ns, record.ctime_ns) and digest_of(path) != record.digest:
+        # A home that was copied or restored has other inodes and other times: then the bytes decide. The inode of a
+        # file that was removed is soon another's, and `mtime_ns` is what anybody says; `ctime_ns` only the system sets.
         raise TemplateTouched(name=record.name, reason=f"{path} was written to, or is another file")
 
 

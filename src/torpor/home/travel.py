@@ -94,6 +94,7 @@ def take_in(site: Site, file: str, name: str, tenant: str) -> AgentRecord:
         note = site.note(asked, draft.id, made.bytes, file=os.path.abspath(file), parent=parent)
         (record,) = files.add([record], [note])
         point("move.committed")
+    site.introduce([record])
     return record
 
 

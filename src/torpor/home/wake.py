@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from torpor.base.errors import AgentAsleep, CopyMissing, HomeError
 from torpor.base.faults import point
 from torpor.home.activation import Activation
+from torpor.home.beating import refuse_quarantined
 from torpor.home.held import HeldAgent, busy, check_left, holding_agent, unmoved
 from torpor.home.leftovers import sweep, undoing
 from torpor.home.results import Moved, Woken
@@ -114,8 +115,7 @@ def awake(site: Site, record: AgentRecord, asked: Asked) -> tuple[Activation, Wo
         if record.wake is not None and record.wake <= site.now(asked):
             site.ledger.schedule(record.id, None)
         return activation, Woken(record=record, how="warm", ms=asked.ms)
-    if site.heartbeat is not None:
-        site.heartbeat.refuse_quarantined(record.id, record.name)
+    refuse_quarantined(site.path, record.id, record.name)
     if how == "cold":
         fetch(site, record, asked)
     old = [site.leftover(kept, record.id, record.file) for kept in (record.cold, record.archive) if kept is not None]

@@ -73,6 +73,7 @@ CREATE TABLE templates (
   file            TEXT NOT NULL UNIQUE CHECK (file <> ''),
   bytes           INTEGER NOT NULL CHECK (bytes >= 0),
   mtime_ns        INTEGER NOT NULL,
+  ctime_ns        INTEGER NOT NULL,
   inode           INTEGER NOT NULL,
   digest          TEXT NOT NULL CHECK (length(digest) = 64),
   seq             INTEGER NOT NULL CHECK (seq >= 0),

@@ -93,7 +93,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TemplateRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of one template. Times are µs since 1970 UTC, but `mtime_ns`; sizes are bytes."""
+    """What the ledger knows of one template. Times are µs since 1970 UTC, but `…_ns`; sizes are bytes."""
 
     id: str
     name: str
@@ -101,8 +101,11 @@ class TemplateRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Relative to the home: `templates/briefing.workbook`."""
     bytes: int
     mtime_ns: int
+    """When its content was changed last; anybody can set that."""
+    ctime_ns: int = 0
+    """When it was changed last in any way, its times included; 0 where that isn't known."""
     inode: int
-    """With size and time of change: by what a look tells that nobody has touched the file."""
+    """With size and times of change: by what a look tells that nobody has touched the file."""
     digest: str
     """SHA-256 of the file, in hex."""
     seq: int = 0

@@ -8,7 +8,7 @@ from torpor.workbook.commits import FILE, CommitLog, Durability, Joining, Lane, 
 from torpor.workbook.diff import Difference, diff
 from torpor.workbook.fork import export, fork
 from torpor.workbook.journal import Event, Journal
-from torpor.workbook.mark import awaits
+from torpor.workbook.mark import awaits, marked_in
 from torpor.workbook.memory import Embedding, Entry, Found, Memory
 from torpor.workbook.opening import create
 from torpor.workbook.past import Branch, Past
@@ -16,7 +16,7 @@ from torpor.workbook.paths import VOLUMES, Volume
 from torpor.workbook.replay import Replay
 from torpor.workbook.rest import Look, Made, Rest, adopt, at_rest, is_sealed, seal
 from torpor.workbook.settings import Settings
-from torpor.workbook.snapshot import digest, snapshot
+from torpor.workbook.snapshot import digest, image, snapshot
 from torpor.workbook.spend import MICRO, Booking, Spend
 from torpor.workbook.streams import FileReader, FileWriter
 from torpor.workbook.trees import Usage
@@ -69,7 +69,9 @@ __all__ = [
     "digest",
     "export",
     "fork",
+    "image",
     "is_sealed",
+    "marked_in",
     "put_in_stead",
     "seal",
     "snapshot",

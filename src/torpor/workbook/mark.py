@@ -39,9 +39,27 @@ class Mark(msgspec.Struct, frozen=True):
 _mark: Final = msgspec.json.Decoder(Mark).decode
 
 
+_TAIL: Final = "-mark"
+
+
 def mark_path(path: str) -> str:
     """Return the name of the mark of the workbook at `path`."""
-    return f"{path}-mark"
+    return f"{path}{_TAIL}"
+
+
+def marked_in(folder: str) -> list[str]:
+    """Return the names of the workbooks in a folder that have marks; a workbook itself may be missing.
+
+    Raises:
+        WorkbookError: that can't be known.
+
+    """
+    try:
+        return [name.removesuffix(_TAIL) for name in os.listdir(folder) if name.endswith(_TAIL)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise from_system(folder, error) from error
 
 
 @functools.cache

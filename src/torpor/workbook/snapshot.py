@@ -1,8 +1,8 @@
 """A copy of a workbook at one transaction, and a digest of what it holds, while its owner goes on.
 
 Both read in one transaction of SQLite's, on a connection of their own, so they see one state of the file and nobody
-waits for them. The copy is SQLite's own (the backup API): page by page, so rowids stay, which `VACUUM INTO` would not
-promise.
+waits for them. The copy is SQLite's own (the backup API; of a small one, what it serializes): page by page, so rowids
+stay, which `VACUUM INTO` would not promise.
 """
 
 from __future__ import annotations
@@ -65,6 +65,28 @@ def snapshot(path: str | os.PathLike[str], target: str, *, clock: Clock | None =
             _sync(target)
             undo.pop_all()
     return standing
+
+
+def image(path: str | os.PathLike[str], *, clock: Clock | None = None) -> tuple[Standing, bytes]:
+    """Return a workbook as one whole file would be, in memory, and the transaction that it is of: for small ones.
+
+    Args:
+        path: the workbook, be it open here or elsewhere or at rest.
+        clock: where times come from.
+
+    Raises:
+        NotRecovered: after a power cut, its home has to recover it first.
+        WorkbookError: it can't be read.
+
+    """
+    with _reading(path, clock) as store:
+        standing = standing_of(store)
+        try:
+            content = store.db.serialize("main")
+        except apsw.Error as error:
+            raise store.translate(error) from error
+        faults.point("snapshot.copied")
+    return standing, content
 
 
 @contextmanager

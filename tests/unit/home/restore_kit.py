@@ -41,8 +41,8 @@ def settled(home: Home) -> None:
     """Wait until the replica has everybody, and all that they did."""
     assert home.heartbeat is not None
     for _ in range(200):
-        home.heartbeat.keeper.beat()
-        if all(home.heartbeat.keeper.covered(agent) for agent in _everybody(home)):
+        home.heartbeat.beat()
+        if all(home.heartbeat.covered(agent) for agent in _everybody(home)):
             break
     flush(home)
 

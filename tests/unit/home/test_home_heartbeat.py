@@ -19,14 +19,15 @@ from tests.unit.home.kit import fill
 
 from torpor.base.clock import SystemClock
 from torpor.base.errors import AgentQuarantined, DurabilityRefused, NotRecovered, StoreRefused
-from torpor.heartbeat import Settings, read_status
+from torpor.heartbeat import Settings, read_status, recovery
 from torpor.heartbeat.reading import Reader
 from torpor.heartbeat.restore import NOW, Point, restore_agent
 from torpor.home import Home
+from torpor.home.beating import LedgerRoster
 from torpor.ledger import SqliteLedger
 from torpor.stores.objects import open_objects
 from torpor.testing.portrait import Portrait, portrait
-from torpor.workbook import Workbook
+from torpor.workbook import Workbook, awaits
 
 ROOT = Path(__file__).parents[3]
 QUIET = Settings(drill_s=0)
@@ -34,6 +35,7 @@ QUIET = Settings(drill_s=0)
 WRITER = """
 import os, signal, sys
 from torpor.home import Home
+from torpor.home.beating import LedgerRoster
 from tests.unit.home.kit import fill
 
 home = Home.open(sys.argv[1], durability="heartbeat")
@@ -142,7 +144,8 @@ def test_one_damaged_agent_is_quarantined_and_the_others_go_on(folder: Path) -> 
         with pytest.raises(AgentQuarantined):
             home.wake("bea")
         assert [one.agent for one in home.heartbeat.status().quarantined] == [found.agent]
-        assert (folder / "heartbeat" / "quarantined" / found.agent).stat().st_size > 60_000
+        (kept,) = (folder / "heartbeat" / "quarantined").glob(f"{found.agent}-*.records")
+        assert kept.stat().st_size > 60_000
     told = read_status(str(folder))
     assert told is not None
     assert [one.agent for one in told.quarantined] == [found.agent]
@@ -196,6 +199,7 @@ def test_a_second_process_works_beside_it_in_class_file(folder: Path, beating: H
     script = """
 import sys
 from torpor.home import Home
+from torpor.home.beating import LedgerRoster
 with Home.open(sys.argv[1], durability="heartbeat") as home:
     assert home.heartbeat is None
     with home.using("ada") as book:
@@ -238,7 +242,7 @@ def test_the_log_is_short_again_once_the_agents_are_settled(folder: Path) -> Non
             for number in range(12):
                 ada.write("workspace", f"/{number}", os.urandom(8 << 20))
             for _ in range(3):
-                home.heartbeat.keeper.beat()
+                home.heartbeat.beat()
             assert home.heartbeat.status().backlog < 80 << 20
         assert len(list((folder / "heartbeat").glob("*.segment"))) < 6
 
@@ -324,7 +328,7 @@ def test_an_agent_from_before_the_heartbeat_gets_into_the_replica(folder: Path, 
     with Home.open(folder, durability="heartbeat", heartbeat=shipping(store)) as home:
         assert home.heartbeat is not None
         agent = home.ledger.agent("ada").id
-        wait_until(lambda: home.heartbeat is not None and home.heartbeat.keeper.covered(agent))
+        wait_until(lambda: home.heartbeat is not None and home.heartbeat.covered(agent))
         home.heartbeat.flush()
         assert given(store, home, "ada", tmp_path / "ada.workbook") == expected
 
@@ -376,7 +380,7 @@ def test_a_store_that_is_away_for_long_bounds_the_log_and_gets_all_in_the_end(
             for number in range(30):
                 book.write("workspace", "/large", os.urandom(4 << 20))
                 book.append("note.added", {"number": number})
-                home.heartbeat.keeper.beat()
+                home.heartbeat.beat()
             told = home.heartbeat.status()
             assert told.state == "failing"
             assert told.error
@@ -394,3 +398,51 @@ def wait_until(so: Callable[[], bool]) -> None:
     while not so():
         assert time.monotonic() < end, "it never came"
         threading.Event().wait(0.02)
+
+
+# --- marks
+
+
+def test_only_files_with_a_mark_are_looked_at_when_a_home_is_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Home.open(folder) as home:
+        for number in range(20):
+            home.new(f"sleeper{number}")
+        home.templates.create("kind", "sleeper0")
+    killed(folder, "ada", "bea")
+    cut_power(folder)
+    (folder / "agents" / "stranger.workbook-mark").write_bytes(b"beside nothing")
+    (folder / "agents" / "another-mark").write_bytes(b"{}")
+    looked: list[str] = []
+
+    def look(path: str) -> str | None:
+        looked.append(Path(path).name)
+        return awaits(path)
+
+    monkeypatch.setattr(recovery, "awaits", look)
+    with Home.open(folder, durability="heartbeat", heartbeat=QUIET) as home:
+        assert home.heartbeat is not None
+        assert home.heartbeat.recovered.agents == 2
+    assert sorted(looked) == ["ada.workbook", "bea.workbook"]
+
+
+def test_a_marked_file_is_found_by_the_ledger_whatever_it_is_called(folder: Path) -> None:
+    with Home.open(folder) as home:
+        agents = {home.new(name).id: name for name in ("ada", "bea", "cyd")}
+        kind = home.templates.create("kind", "ada")
+        (folder / "agents" / "ada.workbook-mark").touch()
+        (folder / "templates" / "kind.workbook-mark").touch()
+        found = {Path(path).name: agent for agent, path in LedgerRoster(home.path, home.ledger).marked()}
+        assert found == {"ada.workbook": next(iter(agents)), "kind.workbook": kind.id}
+
+
+def test_a_mark_of_another_boot_is_enough_to_be_recovered(folder: Path) -> None:
+    """The log knows nothing of it: it was closed, and the power cut has brought the mark back."""
+    with Home.open(folder, durability="heartbeat", heartbeat=QUIET) as home:
+        home.new("ada")
+    mark = folder / "agents" / "ada.workbook-mark"
+    mark.write_text(json.dumps({"boot": "another", "home": str(folder)}))
+    with Home.open(folder, durability="heartbeat", heartbeat=QUIET) as home:
+        assert not mark.exists()
+        assert home.wake("ada").record.state == "active"

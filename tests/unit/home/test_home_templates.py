@@ -17,7 +17,7 @@ from torpor.base.errors import (
     TemplateTouched,
     WorkbookReadOnly,
 )
-from torpor.home import Home, Step
+from torpor.home import Home, Step, templates
 from torpor.testing import fail_at
 from torpor.workbook import Workbook
 
@@ -150,6 +150,14 @@ def test_a_template_in_a_restored_home_is_known_by_its_bytes(kind: Home) -> None
     flip(path)
     with pytest.raises(TemplateTouched, match="was written to, or is another file"):
         kind.templates.clone("kind", tenant="acme")
+
+
+def test_a_look_is_enough_for_a_template_that_nobody_touched(kind: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "digest_of", lambda path: pytest.fail(f"{path} was read"))
+    kind.templates.clone("kind", tenant="acme", count=2)
+    (record,) = kind.ledger.templates.all()
+    found = (Path(kind.path) / record.file).stat()
+    assert (record.mtime_ns, record.ctime_ns, record.inode) == (found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def test_no_clones_are_none(kind: Home) -> None:

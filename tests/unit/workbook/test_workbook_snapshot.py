@@ -13,7 +13,7 @@ from tests.unit.workbook.log_kit import MemoryLog
 from torpor.base import faults
 from torpor.base.errors import AgentBusy, FileTaken, WorkbookError, WorkbookMissing
 from torpor.testing import fail_at
-from torpor.workbook import Replay, Workbook, at_rest, digest, snapshot
+from torpor.workbook import Replay, Workbook, at_rest, digest, image, snapshot
 
 
 def test_a_snapshot_of_a_sleeping_workbook_is_the_same(path: Path) -> None:
@@ -26,6 +26,22 @@ def test_a_snapshot_of_a_sleeping_workbook_is_the_same(path: Path) -> None:
     assert path.read_bytes() == before
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     with Workbook.open(target) as copy:
+        assert copy.verify().problems == ()
+
+
+@pytest.mark.parametrize("awake", [False, True])
+def test_an_image_is_a_snapshot_without_a_file(path: Path, *, awake: bool) -> None:
+    lived(path)
+    other, target = path.with_name("image.workbook"), path.with_name("copy.workbook")
+    with Workbook.open(path, readonly=not awake) as book:
+        if awake:  # so there is something in the log, and what is under way is no part of it
+            book.append("note.added", {"only": "in the log"})
+        standing, content = image(path)
+        assert snapshot(path, str(target)) == standing
+    other.write_bytes(content)
+    assert digest(other) == digest(target) == digest(path)
+    assert digest(other)[0] == standing
+    with Workbook.open(other) as copy:
         assert copy.verify().problems == ()
 
 
