@@ -52,6 +52,7 @@ class Sink:
 
     level = Level.DURABLE
     reach = Level.DURABLE
+    failed = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)

@@ -16,6 +16,7 @@ class FileLog:
 
     level = Level.DURABLE
     reach = Level.DURABLE
+    failed = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)

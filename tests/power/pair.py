@@ -184,6 +184,10 @@ class SpyLane:
         self._path = path
         self._saw = saw
 
+    @property
+    def failed(self) -> TorporError | None:
+        return self.lane.failed
+
     def add(self, txn: int, head: bytes, payload: bytes) -> LaneTicket:
         self._saw(self._path, txn)
         return self.lane.add(txn, head, payload)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from torpor.base.errors import HeartbeatError
+from torpor.base.errors import HeartbeatError, HeartbeatFailed
 from torpor.heartbeat.index import NONE, Known
 from torpor.heartbeat.records import Kind
 from torpor.workbook import Joining, Level, Standing
@@ -75,6 +75,12 @@ class OpenLane:
         self.known = known
         self.first = 0
         self._told = 0
+
+    @property
+    def failed(self) -> HeartbeatFailed | None:
+        """Why the log takes nothing any more; see `workbook.Lane`."""
+        reason = self._log.failed
+        return HeartbeatFailed(path=self._log.path, reason=reason) if reason else None
 
     def news(self) -> Known | None:
         """Return what is known now, if there is a record since this was last asked."""

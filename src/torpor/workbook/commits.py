@@ -17,7 +17,7 @@ from typing import Any, Final, LiteralString, Protocol
 
 import msgspec
 
-from torpor.base.errors import DurabilityRefused
+from torpor.base.errors import DurabilityRefused, TorporError
 from torpor.workbook.capture import Capture
 
 Row = tuple[Any, ...]
@@ -77,6 +77,11 @@ class Ticket(Protocol):
 
 class Lane(Protocol):
     """What the log gives to one open workbook."""
+
+    @property
+    def failed(self) -> TorporError | None:
+        """Why the log takes nothing any more, for good: nothing is committed then. None as long as it may."""
+        ...
 
     def add(self, txn: int, head: bytes, payload: bytes) -> Ticket:
         """Take the record of a transaction that was committed just now. The workbook's lock is held.

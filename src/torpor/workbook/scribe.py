@@ -84,7 +84,8 @@ class Scribe:
 
         Raises:
             WorkbookError: it can't be committed.
-            TorporError: as the log says: it is committed, and not recorded.
+            TorporError: as the log says: it is committed, and not recorded; but not committed where the log is known to
+                have failed for good.
 
         """
         store, capture = self._store, self.capture
@@ -97,6 +98,8 @@ class Scribe:
                 store.db.execute("COMMIT")
                 capture.committed()
                 return None
+            if (failed := self._lane.failed) is not None:
+                raise failed
             self._claim()
             payload = capture.payload()
             faults.point("transaction.committing")
@@ -123,9 +126,12 @@ class Scribe:
 
         Raises:
             WorkbookError: it can't be written.
-            TorporError: as the log says: it is written, and not recorded.
+            TorporError: as the log says: it is written, and not recorded; but not written where the log is known to
+                have failed for good.
 
         """
+        if (failed := self._lane.failed) is not None:
+            raise failed
         self._claim()
         try:
             payload = self.capture.insert(INSERT_EVENT, row)

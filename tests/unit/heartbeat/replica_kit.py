@@ -225,6 +225,8 @@ class MemoryLog:
 class Lane:
     """What one workbook adds to a `MemoryLog`."""
 
+    failed = None
+
     def __init__(self, log: MemoryLog, standing: Standing) -> None:
         self._log = log
         self.agent = standing.agent

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ import pytest
 from tests.unit.home.kit import fill
 
 from torpor.base.clock import SystemClock
-from torpor.base.errors import AgentQuarantined, DurabilityRefused, NotRecovered, StoreRefused
-from torpor.heartbeat import Settings, read_status, recovery
+from torpor.base.errors import AgentQuarantined, DurabilityRefused, HeartbeatFailed, NotRecovered, StoreRefused
+from torpor.heartbeat import Log, Settings, heartbeat, read_status, recovery
 from torpor.heartbeat.reading import Reader
 from torpor.heartbeat.restore import NOW, Point, restore_agent
 from torpor.home import Home
 from torpor.home.beating import LedgerRoster
 from torpor.ledger import SqliteLedger
 from torpor.stores.objects import open_objects
+from torpor.testing.logdisk import BrokenLogDisk, LogFault
 from torpor.testing.portrait import Portrait, portrait
 from torpor.workbook import Workbook, awaits
 
@@ -446,3 +447,36 @@ def test_a_mark_of_another_boot_is_enough_to_be_recovered(folder: Path) -> None:
     with Home.open(folder, durability="heartbeat", heartbeat=QUIET) as home:
         assert not mark.exists()
         assert home.wake("ada").record.state == "active"
+
+
+# --- a log that has failed for good
+
+
+def test_no_file_gets_a_commit_that_the_log_can_no_longer_keep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = BrokenLogDisk()
+
+    class BrokenLog(Log):
+        @classmethod
+        def open(cls, *args: Any, **more: Any) -> Any:
+            return super().open(*args, **more, disk=disk)
+
+    monkeypatch.setattr(heartbeat, "Log", BrokenLog)
+    with suppress(HeartbeatFailed), Home.open(folder, durability="heartbeat", heartbeat=QUIET) as home:
+        home.new("ada")
+        with home.using("ada") as book:
+            first = book.append("note.added", {"text": "acknowledged"})
+            disk.set(LogFault("sync", 1, lasting=True))
+            with pytest.raises(HeartbeatFailed):
+                book.append("note.added", {"text": "this one learns of it, and may or may not be there"})
+            learnt = book.last
+            for durability in (None, "file"):
+                with pytest.raises(HeartbeatFailed):
+                    book.append("note.added", {"text": "not written"}, durability=durability)
+            with pytest.raises(HeartbeatFailed), book.transaction():
+                book.write("workspace", "/a.txt", b"not written")
+            assert book.last == learnt
+            assert not list(book.list("workspace", "/"))
+        disk.lift()
+    with Home.open(folder, durability="file") as home, home.using("ada") as book:
+        assert first <= book.last <= learnt
+        assert book.verify().problems == ()

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torpor.base.errors import HeartbeatFailed
+from torpor.base.errors import HeartbeatFailed, TorporError
 from torpor.workbook import Durability, Joining, Level, Replay, Standing, digest, snapshot
 from torpor.workbook.store import GENESIS
 
@@ -52,6 +52,7 @@ class MemoryLog:
     members: list[Joining] = field(default_factory=list)
     adds_fail: bool = False
     waits_fail: bool = False
+    failed: TorporError | None = None
 
     def join(self, member: Joining) -> MemoryLog:
         self.members.append(member)

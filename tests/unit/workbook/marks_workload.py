@@ -12,6 +12,7 @@ class Log:
 
     level = Level.DURABLE
     reach = Level.DURABLE
+    failed = None
     folder = "/srv/home"
 
     def join(self, member: Joining) -> Log:

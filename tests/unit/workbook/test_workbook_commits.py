@@ -28,7 +28,7 @@ from torpor.base.errors import (
 )
 from torpor.testing import fail_at, record
 from torpor.testing.disk import BrokenDisk, BrokenSync, Fault
-from torpor.workbook import Durability, Joining, Level, Workbook, fork
+from torpor.workbook import Durability, Joining, Level, Workbook, digest, fork
 from torpor.workbook.mark import mark_path
 
 
@@ -531,6 +531,35 @@ def test_a_commit_that_the_log_refuses_stands_and_the_next_is_broken(
     replica.follow()
     replica.stop()
     assert [event.body["number"] for event in told.events()] == [1, 2, 3]
+
+
+def test_nothing_is_committed_once_the_log_has_failed_for_good(told: Workbook, path: Path, log: MemoryLog) -> None:
+    told.append("note.added", {"number": 1})
+    before = digest(path)
+    log.failed = HeartbeatFailed(path="memory", reason="told to")
+
+    def both() -> None:
+        with told.transaction():
+            told.append("note.added", {})
+            told.write("workspace", "/a.txt", b"a")
+
+    for act in (
+        lambda: told.append("note.added", {}),
+        lambda: told.append("note.added", {}, key="k"),
+        lambda: told.write("workspace", "/a.txt", b"a" * 10_000),
+        both,
+    ):
+        for _ in range(2):
+            with pytest.raises(HeartbeatFailed):
+                act()
+            assert digest(path) == before
+    with told.transaction():
+        assert told.last == 1, "what changes nothing is no commit"
+    assert len(log.kept) == 1
+    log.failed = None
+    told.append("note.added", {"number": 2})
+    assert [(kept.txn, kept.payload is None) for kept in log.kept] == [(1, False), (2, False)]
+    assert told.verify().problems == ()
 
 
 def test_a_wait_that_fails_leaves_the_record_as_it_is(told: Workbook, log: MemoryLog) -> None:

@@ -32,8 +32,8 @@ def test_the_public_names_are_these() -> None:
         "Event", "FileReader", "FileStat", "FileWriter", "Found", "Joining", "Journal", "Lane", "Level", "Look", "Made",
         "Memory", "Past", "Problem", "Replay", "Rest", "Settings", "Spend", "Standing", "Ticket", "Usage",
         "Verification", "Volume", "Volumes", "Workbook",
-        "adopt", "as_it_is", "at_rest", "awaits", "create", "diff", "digest", "export", "fork", "is_sealed",
-        "put_in_stead", "seal", "snapshot",
+        "adopt", "as_it_is", "at_rest", "awaits", "create", "diff", "digest", "export", "fork", "image", "is_sealed",
+        "marked_in", "put_in_stead", "seal", "snapshot",
     ]  # fmt: skip
     for name in torpor.workbook.__all__:
         assert hasattr(torpor.workbook, name)
