@@ -8,7 +8,7 @@ from typing import Final
 from torpor.base.errors import HeartbeatDamaged, HeartbeatReleased
 from torpor.heartbeat.folder import Folder, Stored
 from torpor.heartbeat.records import HEADER_BYTES, Flaw, Record, decode, encoded_size, head_at
-from torpor.heartbeat.segment import BLOCK_BYTES, Heading
+from torpor.heartbeat.segment import BLOCK_BYTES, Heading, Walk
 
 _READ_BYTES: Final = 1 << 20
 
@@ -137,10 +137,21 @@ class Cursor:
                 start, offset = place.offset, 0
             head = head_at(data, offset, place.seed)
             if head is None or head.lsn != place.lsn:
-                raise self._gone(stored, place, Flaw("there is no sound header"))
+                return self._search(stored, place, lsn)
             place.offset += encoded_size(head.length)
             place.lsn += 1
         return place
+
+    def _search(self, stored: Stored, place: _Place, lsn: int) -> _Place:
+        """Find a record that stands behind a header which isn't sound, by going through the whole segment."""
+        if stored.heading is not None:
+            _, stop = self._folder.locate(lsn)
+            walk = Walk(self._folder.disk.read(place.descriptor, stored.size, 0), stored.heading, stop)
+            for found in walk:
+                if isinstance(found, Record) and found.lsn == lsn:
+                    place.offset, place.lsn = walk.offset - encoded_size(len(found.payload)), lsn
+                    return place
+        raise self._gone(stored, place, Flaw("there is no sound header"))
 
     def _drop(self) -> None:
         if self._place is not None:

@@ -130,6 +130,22 @@ class Log(Stream):
         except OSError as error:
             raise failure(self.path, error) from error
 
+    def damage(self, lsn: int) -> Damage | None:
+        """Return what can't be read any more at a record, by all that is kept; None where it can.
+
+        Raises:
+            HeartbeatFailed: the system refuses to read.
+            HeartbeatClosed: it is closed.
+
+        """
+        for found in self.scan():
+            if isinstance(found, Damage):
+                if found.lsn <= lsn < found.until:
+                    return found
+            elif found.lsn >= lsn:
+                break
+        return None
+
     def read(self, after: int, limit_bytes: int) -> list[Record]:
         """Return durable records from the one behind `after` on, in order and without a gap; none if there are none.
 

@@ -3,6 +3,7 @@
 A beat
 
 - puts what changed in the ledger on its way into the replica;
+- passes over what can't be read any more, so that it stops nobody else's records from being shipped;
 - takes a snapshot of each agent that the replica could not restore, or only from too many records;
 - settles the agents that keep old segments from being reused, and lets those segments go;
 - where the store has been away for so long that the log reaches its bound, lets go what isn't shipped either. Each
@@ -128,6 +129,8 @@ class Rounds:
         """
         with self._beating:
             self._log.prepare()
+            if self._shipper is not None and self._shipper.stuck:
+                self._pass_over_damage(self._shipper)
             if self._shipper is not None and not self._is_away(self._shipper):
                 self._ship_ledger()
                 self._snapshot_some()
@@ -141,6 +144,19 @@ class Rounds:
     def _is_away(self, shipper: Shipper) -> bool:
         """Report whether the store has been away so long that what is only for it would make the log too long."""
         return self._log.size > self._backlog_max // 2 and shipper.lag().state not in ("shipping", "starting")
+
+    def _pass_over_damage(self, shipper: Shipper) -> None:
+        """Have shipping go on behind records that can't be read any more.
+
+        Whose they were isn't always known. So everybody with anything there, or behind it, begins a new life.
+        """
+        stuck = shipper.stuck
+        damage = self._log.damage(stuck)
+        if damage is None:
+            return  # it was let go meanwhile, or can be read after all: shipping tries again
+        self._roll.lapse(stuck - 1)
+        self._log.wait(self._log.last)
+        shipper.skip(damage.until)
 
     def _ship_ledger(self) -> None:
         known = self._roll.known(NOBODY) or Known(agent=NOBODY)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,8 +27,8 @@ from torpor.base.clock import MICROSECONDS, Clock
 from torpor.base.entropy import Entropy
 from torpor.base.errors import (
     HeartbeatClosed,
+    HeartbeatDamaged,
     HeartbeatFenced,
-    HeartbeatReleased,
     HeartbeatStalled,
     InternalError,
     ReplicaAhead,
@@ -37,7 +37,7 @@ from torpor.base.errors import (
     TorporError,
 )
 from torpor.base.limits import LOG_STALL_SECONDS, PACK_BYTES
-from torpor.heartbeat.records import Record, encoded_size
+from torpor.heartbeat.ahead import Ahead, Source
 from torpor.heartbeat.replica import Replica
 from torpor.heartbeat.retention import Upkeep
 from torpor.heartbeat.tasks import Tasks
@@ -46,24 +46,6 @@ State = Literal["starting", "shipping", "failing", "ended", "stopped"]
 
 _FOR_GOOD: Final = (HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused, InternalError, HeartbeatClosed)
 """What no second try makes better."""
-
-
-class Source(Protocol):
-    """What is shipped: a log."""
-
-    @property
-    def durable(self) -> int:
-        """The highest number of a durable record."""
-        ...
-
-    @property
-    def first(self) -> int:
-        """The number of the oldest record that is kept."""
-        ...
-
-    def read(self, after: int, limit_bytes: int) -> list[Record]:
-        """Return durable records behind a number; at least one, if there is one."""
-        ...
 
 
 class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,9 +145,7 @@ class Shipper:
         self._wanted = 0
         self._claimed = False
         self._caught_up = False
-        self._buffer: list[Record] = []
-        self._buffered = 0
-        self._read_to = 0
+        self._ahead = Ahead(log, rhythm.pack_bytes, self._lock)
         self._shipped = 0
         self._last_pack: float | None = None
         self._at_start = log.durable
@@ -173,7 +153,6 @@ class Shipper:
         self._error: TorporError | None = None
         self._failing_since = 0
         self._packs = 0
-        self._gaps = 0
         self._upkeep_error = ""
         self._threads: list[threading.Thread] = []
         self._tasks = Tasks(
@@ -221,6 +200,7 @@ class Shipper:
 
         Raises:
             HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused: it will never be.
+            HeartbeatReleased: nor will it: it was passed over.
             HeartbeatStalled: it isn't yet; it may still come.
             HeartbeatClosed: shipping was stopped.
 
@@ -236,28 +216,46 @@ class Shipper:
                 left = until - time.monotonic()
                 if left <= 0 or not self._done.wait(left):
                     raise self._stalled(timeout_s)
+        self._ahead.refuse_lost(lsn, self._replica.url)
 
     async def arrive(self, lsn: int) -> None:
         """Return when the record of a number is in the replica, as `wait` does; the event loop goes on meanwhile.
 
         Raises:
-            HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused, HeartbeatStalled, HeartbeatClosed: as for `wait`.
+            HeartbeatFenced, ReplicaTaken, ReplicaAhead, StoreRefused, HeartbeatReleased, HeartbeatStalled,
+                HeartbeatClosed: as for `wait`.
 
         """
         if self._shipped < lsn:
             await self._tasks.arrive(lsn)
+        self._ahead.refuse_lost(lsn, self._replica.url)
 
     def _stalled(self, seconds: float) -> HeartbeatStalled:
         waiting = max(0, self._log.durable - self._shipped)
         return HeartbeatStalled(path=self._replica.url, seconds=seconds, limit=seconds, waiting=waiting)
+
+    @property
+    def stuck(self) -> int:
+        """The record that can't be read, so that nothing behind it is shipped; 0 where there is none."""
+        return self._ahead.stuck
+
+    def skip(self, until: int) -> None:
+        """Go on with the record `until`, behind what can't be read.
+
+        Everybody who has anything before it that isn't shipped must have begun a new life.
+        """
+        with self._lock:
+            self._ahead.pass_over(until)
+            self._work.notify_all()
 
     def lag(self) -> Lag:
         """Return how far the replica is behind."""
         with self._lock:
             durable = self._log.durable
             records = max(0, durable - self._shipped) if self._claimed else max(0, durable - self._log.first + 1)
-            mean = self._buffered / len(self._buffer) if self._buffer else 0.0
-            oldest = self._buffer[0].time if self._buffer else self._clock.now_us()
+            ahead = self._ahead.records
+            mean = self._ahead.bytes / len(ahead) if ahead else 0.0
+            oldest = ahead[0].time if ahead else self._clock.now_us()
             return Lag(
                 state=self._state,
                 shipped=self._shipped,
@@ -268,7 +266,7 @@ class Shipper:
                 error=str(self._end or self._error or ""),
                 failing_since=self._failing_since,
                 packs=self._packs,
-                gaps=self._gaps,
+                gaps=self._ahead.gaps,
                 upkeep=self._upkeep_error,
             )
 
@@ -293,11 +291,11 @@ class Shipper:
         """Read ahead, and ship what is due."""
         if not self._claimed:
             self._claim()
-        self._collect()
+        self._ahead.collect()
         if not self._is_due():
             return
         with self._lock:
-            records = list(self._buffer)
+            records = list(self._ahead.records)
         self._replica.ship(records)
         self._shipped_to(self._replica.shipped)
 
@@ -308,45 +306,28 @@ class Shipper:
             raise ReplicaAhead(place=self._replica.url, replica=claimed.last_lsn, log=log)
         with self._lock:
             self._claimed = True
-            self._read_to = claimed.last_lsn
+            self._ahead.read_to = claimed.last_lsn
         self._shipped_to(claimed.last_lsn)
-
-    def _collect(self) -> None:
-        """Read durable records ahead, up to one pack's."""
-        while self._buffered < self._rhythm.pack_bytes:
-            try:
-                found = self._log.read(self._read_to, self._rhythm.pack_bytes - self._buffered)
-            except HeartbeatReleased as error:
-                self._read_to = max(self._read_to, error.first - 1)
-                self._gaps += 1
-                continue
-            if not found:
-                return
-            with self._lock:
-                self._buffer += found
-                self._buffered += sum(encoded_size(len(record.payload)) for record in found)
-                self._read_to = found[-1].lsn
 
     def _is_due(self) -> bool:
         with self._lock:
-            if not self._buffer:
+            if not self._ahead.records:
                 return False
             if self._last_pack is None or self._stopping:
                 return True
             passed = time.monotonic() - self._last_pack
             if passed < self._rhythm.apart_s:
                 return False
-            much = self._buffered >= self._rhythm.pack_bytes
+            much = self._ahead.bytes >= self._rhythm.pack_bytes
             return much or passed >= self._rhythm.beat_s or self._wanted > self._shipped
 
     def _shipped_to(self, lsn: int) -> None:
         with self._lock:
-            if self._buffer:
+            if self._ahead.records:
                 self._packs += 1
                 self._last_pack = time.monotonic()
             self._shipped = lsn
-            self._buffer = [record for record in self._buffer if record.lsn > lsn]
-            self._buffered = sum(encoded_size(len(record.payload)) for record in self._buffer)
+            self._ahead.shipped(lsn)
             self._state = "shipping"
             self._error, self._failing_since, self._failures = None, 0, 0
             self._caught_up = self._caught_up or lsn >= self._at_start
@@ -358,7 +339,7 @@ class Shipper:
         """Return the seconds until there may be something to do (the lock is held)."""
         beat, apart = self._rhythm.beat_s, self._rhythm.apart_s
         if self._last_pack is None:
-            return beat if not self._buffer else 0.0
+            return beat if not self._ahead.records else 0.0
         passed = time.monotonic() - self._last_pack
         if passed < apart:
             return apart - passed
@@ -378,6 +359,8 @@ class Shipper:
             until = time.monotonic() + delay * (0.5 + self._entropy.token(1)[0] / 512)
             while (left := until - time.monotonic()) > 0:
                 if self._stopping and (not self._flush or delay > self._rhythm.backoff_s):
+                    return
+                if isinstance(error, HeartbeatDamaged) and not self.stuck:
                     return
                 self._work.wait(left)
 
@@ -410,17 +393,13 @@ class Shipper:
                 self._finish(error)
             except TorporError as error:
                 failures += 1
-                self._upkeep_failed(str(error))
+                self._upkeep_error = str(error)
             except Exception as error:  # noqa: BLE001  (as above)
                 failures += 1
-                self._upkeep_failed(str(InternalError(promise=f"keeping raises errors of ours ({error!r})")))
+                self._upkeep_error = str(InternalError(promise=f"keeping raises errors of ours ({error!r})"))
             else:
                 failures = 0
-                self._upkeep_failed("")
-
-    def _upkeep_failed(self, words: str) -> None:
-        with self._lock:
-            self._upkeep_error = words
+                self._upkeep_error = ""
 
     def _sleep(self, seconds: float) -> bool:
         """Wait; returns whether to go on then."""

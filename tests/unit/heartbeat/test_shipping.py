@@ -265,7 +265,7 @@ def test_no_more_than_one_packs_records_are_read_ahead(log: MemoryLog, objects: 
         objects.harm = failing(10**9, "create")
         write(log, 5_000)
         assert reached(shipper, "failing")
-        assert len(shipper._buffer) <= 20
+        assert len(shipper._ahead.records) <= 20
         objects.harm = lambda *_: None
         shipper.wait(5_001, PATIENCE)
     assert max(packs(objects)) <= 20
