@@ -18,7 +18,7 @@ from bench.measure import Figures, rounds, turn
 from bench.payload import MESSAGE, TEXT, prose
 from bench.report import Table, gap
 from torpor.workbook import Durability, Embedding, Joining, Level, Standing, Ticket, Workbook
-from torpor.workbook.scribe import INSERT_EVENT
+from torpor.workbook.store import INSERT_EVENT
 
 _COUNT: Final = 150
 _WARM_UP: Final = 20
@@ -76,6 +76,9 @@ class Sink:
         raise RuntimeError(message)
 
     def wait(self, level: Level) -> None:
+        """Return at once."""
+
+    async def arrive(self, level: Level) -> None:
         """Return at once."""
 
     def settled(self, txn: int) -> None:
@@ -138,6 +141,9 @@ class Watch:
         """Do nothing."""
 
     def wait(self, ticket: object, level: object) -> None:
+        """Return at once."""
+
+    async def arrive(self, ticket: object, level: object) -> None:
         """Return at once."""
 
     def finish(self) -> None:
