@@ -160,6 +160,10 @@ class HandShipper(Shipper):
         self.ship()
         assert self.sent >= lsn
 
+    @property
+    def stuck(self) -> int:
+        return 0
+
     def lag(self) -> Lag:
         return Lag("shipping", self.sent, self._source.durable, 0, 0, 0.0, "", 0, 0, 0, "")
 
