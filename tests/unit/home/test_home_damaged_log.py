@@ -11,32 +11,17 @@ from pathlib import Path
 import pytest
 from tests.unit.home.restore_kit import beating, settled
 from tests.unit.home.test_home_heartbeat import wait_until
+from tests.unit.home.test_home_young import given
 
-from torpor.base.clock import SystemClock
 from torpor.base.errors import HeartbeatReleased
 from torpor.heartbeat import Kind, Record
-from torpor.heartbeat.reading import Reader
 from torpor.heartbeat.records import HEADER_BYTES, NOBODY, encoded_size
-from torpor.heartbeat.restore import restore_agent
 from torpor.heartbeat.segment import BLOCK_BYTES, segment_name
 from torpor.home import Home, restore_all
-from torpor.stores.objects import open_objects
-from torpor.testing.portrait import Portrait, portrait
+from torpor.testing.portrait import portrait
 from torpor.workbook import Workbook
 
 NAMES = ("ada", "bea", "cyd")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    found = tmp_path / "far"
-    found.mkdir()
-    return found
 
 
 @contextmanager
@@ -72,15 +57,6 @@ def spoil(home: Home, folder: Path, agent: str, kind: Kind, offset: int) -> int:
     finally:
         os.close(descriptor)
     return found[1]
-
-
-def given(store: Path, agent: str, target: Path) -> Portrait:
-    reader = Reader(open_objects(store.as_uri(), str(target.parent)))
-    restored = restore_agent(reader, agent, str(target), clock=SystemClock())
-    assert restored.complete, restored.reason
-    with Workbook.open(target, readonly=True) as book:
-        assert book.verify().problems == ()
-        return portrait(book)
 
 
 @pytest.mark.parametrize("offset", [HEADER_BYTES + 20, 12], ids=["payload", "header"])

@@ -25,13 +25,6 @@ AGENTS = [f"agent-{number}" for number in range(12)]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    folder = tmp_path / "far"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def home(tmp_path: Path, store: Path) -> Iterator[Home]:
     settings = Settings(replica=store.as_uri(), drill_s=0, beat_s=0.05)
     with Home.open(tmp_path / "home", durability="heartbeat", heartbeat=settings) as found:
