@@ -81,6 +81,7 @@ had begun is removed at once, or at the next start.""",
         """A `HeartbeatError` is about the home's log, a `ReplicaError` about its copy in a store, an `ObjectError`
 about one object there, a `LitestreamError` about the program of that name.""",
     ),
+    "9": ("The node", "What the running process refuses, or can't do just now."),
 }
 
 

@@ -26,7 +26,8 @@
     │   ├── MoveRefused          a move that the lifecycle doesn't have
     │   ├── StoreRefused         an address that means no store
     │   ├── HomeRefused          a folder or setting that no home can have
-    │   └── DurabilityRefused    a class of durability that this workbook can't give
+    │   ├── DurabilityRefused    a class of durability that this workbook can't give
+    │   └── WindowRefused        a length of time that the inspector can't look on for
     ├── WorkbookError            the file
     │   ├── WorkbookMissing      no file there
     │   ├── WorkbookOwned        another owner holds it
@@ -409,6 +410,16 @@ class DurabilityRefused(UsageError):
     path: str
     asked: str
     reason: str
+
+
+class WindowRefused(UsageError):
+    """A length of time that the inspector can't look on for."""
+
+    code = "TOR-925"
+    says = "A window of {window_s:g} s can't be sampled."
+    hint = "Take more than 0 and at most {limit_s:g} seconds."
+    window_s: float
+    limit_s: float
 
 
 # --- the file -----------------------------------------------------------------------------------------------------

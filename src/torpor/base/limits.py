@@ -122,3 +122,26 @@ MERGE_BYTES = 64 * MIB
 
 RETENTION_SECONDS = 7 * 86_400.0
 """Seconds that every moment of an agent can be restored."""
+
+# --- the inspector ---
+
+INSPECT_ROWS_MAX = 200
+"""Agents that one answer of the inspector tells of one by one; and owners, and processes."""
+
+INSPECT_TASKS_MAX = 50
+"""Tasks of one agent that are told of one by one."""
+
+INSPECT_CHILDREN_MAX = 1_000
+"""Child processes that are looked at for one answer."""
+
+INSPECT_SECONDS_MAX = 60.0
+"""Seconds of one sampling window."""
+
+STACK_FRAMES_MAX = 64
+"""Frames of one stack that are looked at."""
+
+CGROUPS_MAX = 64
+"""Control groups that one answer of the inspector tells of."""
+
+KERNEL_FILE_MAX = 256 * KIB
+"""Bytes read of one file of /proc or of a control group."""

@@ -1,0 +1,1 @@
+"""The running process: agents as supervised actors, and what can be seen of them."""
