@@ -210,7 +210,7 @@ class Recorder(Protocol):
         ...
 
     def commit(self, transaction: Committing) -> Ticket | None:
-        """Commit the open transaction and return its ticket; None where it changed nothing."""
+        """Commit the open transaction; return what to wait for until all that it saw or did is safe."""
         ...
 
     def insert_event(self, head: Head, row: Row) -> Ticket:

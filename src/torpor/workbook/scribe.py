@@ -64,6 +64,8 @@ class Scribe:
         """Whether a mark beside the file says that the log belongs to it."""
         self._asked = False
         """Whether the log waits for the file to be settled."""
+        self._newest: Ticket | None = None
+        """That of the newest commit."""
         try:
             self.capture = Capture(store.db)
         except (apsw.Error, UnicodeError) as error:
@@ -80,7 +82,9 @@ class Scribe:
         return self.capture.plain
 
     def commit(self, transaction: Committing) -> Ticket | None:
-        """Commit the open transaction and return its ticket; None where it changed nothing.
+        """Commit the open transaction and return its ticket.
+
+        Where it changed nothing, it is that of the newest commit, None before the first.
 
         Raises:
             WorkbookError: it can't be committed.
@@ -97,7 +101,8 @@ class Scribe:
             if head[2] < transaction.number:
                 store.db.execute("COMMIT")
                 capture.committed()
-                return None
+                # What it has seen may be on its way still: a key that is known is acknowledged once it is durable.
+                return self._newest
             if (failed := self._lane.failed) is not None:
                 raise failed
             self._claim()
@@ -156,6 +161,7 @@ class Scribe:
             faults.point("record.added")
         else:
             ticket = self._break(head)
+        self._newest = ticket
         if self._asked:
             self._settle_now(txn)
         return ticket

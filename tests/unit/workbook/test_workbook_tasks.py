@@ -50,6 +50,20 @@ def test_the_same_event_under_the_same_key_is_appended_once(book: Workbook) -> N
     assert [event.seq for event in book.events()] == [1, 2]
 
 
+def test_what_was_appended_under_a_key_before_is_acknowledged_once_it_is_durable(
+    book: Workbook, log: MemoryLog
+) -> None:
+    first = asyncio.run(book.append_async("note.added", {"n": 1}, key="k"))
+    txn = log.kept[-1].txn
+    log.waited.clear()
+    assert book.append("note.added", {"n": 1}, key="k") == first
+    assert asyncio.run(book.append_async("note.added", {"n": 1}, key="k", durability="replicated")) == first
+    assert log.waited == [(txn, Level.DURABLE), (txn, Level.REPLICATED)]
+    log.waits_fail = True
+    with pytest.raises(HeartbeatFailed):
+        book.append("note.added", {"n": 1}, key="k")
+
+
 def test_what_is_refused_is_not_appended(book: Workbook) -> None:
     with pytest.raises(EventRefused):
         asyncio.run(book.append_async("no kind", {}))
