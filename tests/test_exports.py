@@ -12,6 +12,7 @@ import torpor
 
 SRC = Path(torpor.__file__).parent
 ROOMS = [
+    "access",
     "home",
     "ledger",
     "lifecycle",

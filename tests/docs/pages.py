@@ -81,7 +81,11 @@ had begun is removed at once, or at the next start.""",
         """A `HeartbeatError` is about the home's log, a `ReplicaError` about its copy in a store, an `ObjectError`
 about one object there, a `LitestreamError` about the program of that name.""",
     ),
-    "9": ("The node", "What the running process refuses, or can't do just now."),
+    "9": (
+        "The node",
+        """What the running process refuses, or can't do just now. An `AccessError` is about who may do what: it was
+refused, or can't be told, and nothing was done.""",
+    ),
 }
 
 

@@ -103,6 +103,17 @@
     │   ├── LitestreamMissing    it is not installed
     │   ├── LitestreamFailed     it ended, or could not do what it was asked
     │   └── LitestreamIdle       it doesn't replicate that workbook
+    ├── AccessError              who may do what
+    │   ├── AccessDenied         somebody who is known may not do that
+    │   ├── CredentialMissing    nobody said who they are
+    │   ├── CredentialRefused    a token or peer that isn't accepted
+    │   ├── AttemptsExceeded     too many attempts
+    │   ├── JoinRefused          a join token that isn't accepted
+    │   ├── ScopeRefused         a token that can't be issued as asked
+    │   ├── TokenUnknown         no such token
+    │   ├── AccessDamaged        the key, the file of tokens or the audit contradict themselves
+    │   ├── AccessFailed         they can't be read or written
+    │   └── ExtraMissing         a package that only nodes need is not installed
     └── DeliveryFailed           the briefing could not be put where it belongs
 
 Every class has a stable `code`, typed fields, a sentence (`says`) and a next step (`hint`), both made from the fields.
@@ -1189,3 +1200,115 @@ class LitestreamIdle(LitestreamError):
     says = "Litestream doesn't replicate {path}."
     hint = "`torpor litestream replicate` begins it."
     path: str
+
+
+# --- access -------------------------------------------------------------------------------------------------------
+
+
+class AccessError(TorporError):
+    """Somebody may not do what they asked for, or it can't be told; nothing was done."""
+
+
+class AccessDenied(AccessError):
+    """Somebody who is known may not do that."""
+
+    retryable = False
+    code = "TOR-930"
+    says = "{who} may not {action}: {reason}."
+    hint = "Ask whoever runs the node for a token that reaches it."
+    who: str
+    action: str
+    reason: str
+
+
+class CredentialMissing(AccessError):
+    """Something that needs a token was asked for without one."""
+
+    retryable = False
+    code = "TOR-931"
+    says = "{action} needs a token, and none was sent."
+    hint = (
+        "Send `Authorization: Bearer TOKEN`; a join token, which the node's first start prints, is exchanged for one."
+    )
+    action: str
+
+
+class CredentialRefused(AccessError):
+    """A token or a peer that isn't accepted."""
+
+    retryable = False
+    code = "TOR-932"
+    says = "Who you are isn't accepted: {reason}."
+    hint = "Ask whoever runs the node for a new token."
+    reason: str
+
+
+class AttemptsExceeded(AccessError):
+    """So many attempts were refused that the next ones have to wait."""
+
+    code = "TOR-933"
+    says = "Too many attempts, from {peer} or from all together."
+    hint = "Try again in {retry_after_s:.0f} s. Tokens that were accepted lately are not affected."
+    peer: str
+    retry_after_s: float
+
+
+class JoinRefused(AccessError):
+    """A join token that isn't accepted. It isn't said why: it may be a guess."""
+
+    retryable = False
+    code = "TOR-934"
+    says = "The join token isn't accepted: it is none, or was used or replaced, or is too old."
+    hint = "Whoever runs the node makes a new one there; it is good for a few minutes, and once."
+
+
+class ScopeRefused(AccessError):
+    """A token that can't be issued as asked."""
+
+    retryable = False
+    code = "TOR-935"
+    says = "There can't be a token like that: {reason}."
+    hint = "Ask for no more than you may do yourself, with a name for the token and an end."
+    reason: str
+
+
+class TokenUnknown(AccessError):
+    """There is no such token, or it is out of the asker's reach."""
+
+    retryable = False
+    code = "TOR-936"
+    says = "There is no token {token!r:.80}."
+    hint = "The list of tokens has their ids."
+    token: str
+
+
+class AccessDamaged(AccessError):
+    """The key, the file of tokens or the audit contradict themselves. Nobody gets in by a token meanwhile."""
+
+    retryable = False
+    code = "TOR-937"
+    says = "{path} is damaged: {reason}."
+    hint = "Move its folder away: that makes every token void, and the next start makes a new join token."
+    path: str
+    reason: str
+
+
+class AccessFailed(AccessError):
+    """The file of tokens can't be read or written just now."""
+
+    code = "TOR-938"
+    says = "{path} can't be used: {reason}."
+    hint = "Look at the device and the permissions, then try again; what was acknowledged before is safe."
+    path: str
+    reason: str
+
+
+class ExtraMissing(AccessError):
+    """A package that only nodes need is not installed."""
+
+    retryable = False
+    code = "TOR-939"
+    says = "{package} is not installed."
+    hint = 'Install what nodes need: pip install "torpor[{extra}]".'
+    package: str
+    extra: str

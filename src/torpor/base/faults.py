@@ -115,6 +115,11 @@ POINTS: Final = (
     "rebuild.restored",
     "rebuild.told",
     "rebuild.placed",
+    # Access: a key that is durable and not in its place, then in it; and the commits of tokens and of the audit.
+    "access.keying",
+    "access.keyed",
+    "access.committing",
+    "access.committed",
 )
 """Every fault point of Torpor."""
 

@@ -145,3 +145,38 @@ CGROUPS_MAX = 64
 
 KERNEL_FILE_MAX = 256 * KIB
 """Bytes read of one file of /proc or of a control group."""
+
+# --- access ---
+
+JOIN_SECONDS = 600.0
+"""Seconds for which a join token can be used."""
+
+TOKEN_SECONDS_DEFAULT = 30 * 86_400.0
+"""Seconds for which an API token holds unless it is said otherwise."""
+
+TOKEN_SECONDS_MAX = 366 * 86_400.0
+"""Seconds for which an API token can hold at most."""
+
+TOKEN_SKEW_SECONDS = 300.0
+"""Seconds by which the clock may be behind the moment that a token was issued at."""
+
+TOKEN_CHARS_MAX = 8 * KIB
+"""Characters of a token that are looked at; a longer one is none."""
+
+TOKEN_BLOCKS_MAX = 8
+"""Blocks of a token: the one that was issued, and those by which its holders have narrowed it."""
+
+TOKEN_AGENTS_MAX = 64
+"""Agents that one token can be limited to."""
+
+TOKEN_LABEL_MAX = 100
+"""Characters in the name of a token."""
+
+TOKENS_KEPT = 1_024
+"""Accepted tokens whose signatures needn't be verified again."""
+
+ACCESS_PEERS_MAX = 10_000
+"""Peers whose attempts are counted at a time."""
+
+AUDIT_BODY_MAX = 16 * KIB
+"""Bytes of UTF-8 in what an entry of the audit says."""
